@@ -1,0 +1,118 @@
+"""The core of optim: a registry of optimizer factories, and optimizers that step their own schedule.
+
+Names are imported when they are first used: `import optim_core`, and listing the registry's keys,
+import neither torch nor any plugin.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+if _TYPE_CHECKING:
+    from optim_core.arguments import Rule, check_arguments, validate_fields
+    from optim_core.building import UncoveredParametersWarning, build_optimizers
+    from optim_core.checkpoint import ResumeWarning, load_checkpoint, save_checkpoint
+    from optim_core.component_optimizers import ComponentOptimizers
+    from optim_core.configuration import ComponentSpec
+    from optim_core.discovery import FactoryEntry
+    from optim_core.errors import (
+        CheckpointError,
+        CheckpointMismatchError,
+        ConfigurationError,
+        DuplicateOptimizerError,
+        FactoryLoadError,
+        InvalidArgumentsError,
+        InvalidFactoryError,
+        OptimError,
+        OptimWarning,
+        Problem,
+        StateMismatchError,
+        UnknownOptimizerError,
+    )
+    from optim_core.factory import OptimizerFactory
+    from optim_core.hooks import HookLoadWarning, hook_manager, hookimpl
+    from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
+    from optim_core.schedule import Schedule, WarmupCosine
+    from optim_core.scheduled_optimizer import ScheduledOptimizer, ScheduleWarning
+    from optim_core.step_hooks import without_hooks
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "arguments": ("Rule", "check_arguments", "validate_fields"),
+    "building": ("UncoveredParametersWarning", "build_optimizers"),
+    "checkpoint": ("ResumeWarning", "load_checkpoint", "save_checkpoint"),
+    "component_optimizers": ("ComponentOptimizers",),
+    "configuration": ("ComponentSpec",),
+    "discovery": ("FactoryEntry",),
+    "errors": (
+        "CheckpointError",
+        "CheckpointMismatchError",
+        "ConfigurationError",
+        "DuplicateOptimizerError",
+        "FactoryLoadError",
+        "InvalidArgumentsError",
+        "InvalidFactoryError",
+        "OptimError",
+        "OptimWarning",
+        "Problem",
+        "StateMismatchError",
+        "UnknownOptimizerError",
+    ),
+    "factory": ("OptimizerFactory",),
+    "hooks": ("HookLoadWarning", "hook_manager", "hookimpl"),
+    "registry": ("OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry"),
+    "schedule": ("Schedule", "WarmupCosine"),
+    "scheduled_optimizer": ("ScheduleWarning", "ScheduledOptimizer"),
+    "step_hooks": ("without_hooks",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "OPTIMIZER_BUILDER_REGISTRY",
+    "CheckpointError",
+    "CheckpointMismatchError",
+    "ComponentOptimizers",
+    "ComponentSpec",
+    "ConfigurationError",
+    "DuplicateOptimizerError",
+    "FactoryEntry",
+    "FactoryLoadError",
+    "HookLoadWarning",
+    "InvalidArgumentsError",
+    "InvalidFactoryError",
+    "OptimError",
+    "OptimWarning",
+    "OptimizerFactory",
+    "OptimizerRegistry",
+    "Problem",
+    "ResumeWarning",
+    "Rule",
+    "Schedule",
+    "ScheduleWarning",
+    "ScheduledOptimizer",
+    "StateMismatchError",
+    "UncoveredParametersWarning",
+    "UnknownOptimizerError",
+    "WarmupCosine",
+    "build_optimizers",
+    "check_arguments",
+    "hook_manager",
+    "hookimpl",
+    "load_checkpoint",
+    "save_checkpoint",
+    "validate_fields",
+    "without_hooks",
+]
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

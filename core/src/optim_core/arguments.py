@@ -1,0 +1,315 @@
+"""Validation of arguments against a class's own signature: its annotations, and rules across them.
+
+One mechanism serves configuration (`params` of a component), direct construction of factories and
+schedules, and the optimizers' own constructors, so that all of them report every problem at once
+and in the same words. Types and constraints (`annotated_types`, `pydantic.Field`) are read from the
+annotations and checked by pydantic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pydantic
+from annotated_types import Ge, Gt, Lt
+from pydantic import AllowInfNan
+
+from optim_core.errors import InvalidArgumentsError, Problem
+
+__all__ = [
+    "Beta",
+    "LearningRate",
+    "NonNegative",
+    "PeakLearningRate",
+    "Rule",
+    "Signature",
+    "StepCount",
+    "Steps",
+    "check_arguments",
+    "nearest",
+    "signature_of",
+    "validate_arguments",
+    "validate_fields",
+]
+
+PeakLearningRate = Annotated[float, Gt(0), AllowInfNan(False)]
+"""An absolute learning rate above zero."""
+LearningRate = Annotated[float, Ge(0), AllowInfNan(False)]
+"""An absolute learning rate."""
+NonNegative = Annotated[float, Ge(0), AllowInfNan(False)]
+"""A finite number, zero or more."""
+Beta = Annotated[float, Ge(0), Lt(1)]
+"""The coefficient of a running average."""
+StepCount = Annotated[int, Ge(1)]
+"""A number of optimizer updates, at least one."""
+Steps = Annotated[int, Ge(0)]
+"""A number of optimizer updates, zero or more."""
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+_REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule across arguments, checked once each of them is right by itself.
+
+    Attributes:
+        arguments: the names it is about; a violation is reported on the first.
+        holds: takes these arguments' values in that order; true where the rule is met.
+        requirement: reads on from the argument, as in "must be less than total_steps".
+    """
+
+    arguments: tuple[str, ...]
+    holds: Callable[..., bool]
+    requirement: str
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a constructor; `default` is `inspect.Parameter.empty` where it is required."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        return self.default is _REQUIRED
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The arguments that a class's constructor takes by name.
+
+    Attributes:
+        arguments: by name, in the order of the constructor.
+        open: whether it takes any further name (`**kwargs`).
+        positional_only: names that no configuration can give, because they have no keyword.
+    """
+
+    arguments: Mapping[str, Argument]
+    open: bool
+    positional_only: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def signature_of(target: type) -> Signature:
+    """Read the constructor of `target`: a plain class, a dataclass or a pydantic model."""
+    hints = _type_hints(target)
+    arguments: dict[str, Argument] = {}
+    positional_only: list[str] = []
+    is_open = False
+    for parameter in inspect.signature(target).parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            is_open = True
+        elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            positional_only.append(parameter.name)
+        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+            arguments[parameter.name] = Argument(
+                parameter.name, hints.get(parameter.name, Any), parameter.default
+            )
+    return Signature(arguments, is_open, tuple(positional_only))
+
+
+def validate_arguments(
+    target: type, values: Mapping[str, Any], rules: Iterable[Rule] = ()
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Convert `values` to what `target`'s constructor declares, and list what is wrong with them.
+
+    Returns the converted values of the arguments that are right, and a problem for each unknown
+    name, for each value that doesn't fit its annotation, and for each broken rule among those that
+    do. Missing arguments are not looked for.
+    """
+    signature = signature_of(target)
+    converted: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, value in values.items():
+        argument = signature.arguments.get(name)
+        if argument is None:
+            if signature.open and isinstance(name, str):
+                converted[name] = value
+            else:
+                problems.append(_unknown(name, signature))
+            continue
+        try:
+            result = _convert(argument.annotation, value)
+        except pydantic.ValidationError as error:
+            problems.extend(problems_of_pydantic(error, name))
+            continue
+        misplaced = _bool_read_as_number(value, result)
+        if misplaced is None:
+            converted[name] = result
+        else:
+            problems.append(Problem(name + misplaced, f"= {_short(value)}: must be a number, not true or false"))
+    for rule in rules:
+        known = {name: a.default for name, a in signature.arguments.items() if not a.required and name not in values}
+        known.update(converted)
+        if all(name in known for name in rule.arguments) and not rule.holds(*(known[n] for n in rule.arguments)):
+            problems.append(_broken(rule, known))
+    return converted, problems
+
+
+def missing_arguments(target: type, values: Iterable[str]) -> list[Problem]:
+    """A problem for each required argument of `target` that `values` doesn't name."""
+    given = set(values)
+    return [
+        Problem(name, "required, but not given")
+        for name, argument in signature_of(target).arguments.items()
+        if argument.required and name not in given
+    ]
+
+
+def check_arguments(target: type, values: Mapping[str, Any], rules: Iterable[Rule] = ()) -> dict[str, Any]:
+    """Convert arguments that a constructor was called with, or refuse them all at once.
+
+    Raises:
+        InvalidArgumentsError: a value doesn't fit its annotation, or a rule is broken.
+    """
+    converted, problems = validate_arguments(target, values, rules)
+    if problems:
+        raise InvalidArgumentsError(target.__name__, problems)
+    return converted
+
+
+def validate_fields(instance: Any, rules: Iterable[Rule] = ()) -> None:
+    """Convert and check the fields of a frozen dataclass, from its `__post_init__`.
+
+    Raises:
+        InvalidArgumentsError: with every field and rule that is wrong.
+    """
+    values = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance) if field.init}
+    for name, value in check_arguments(type(instance), values, rules).items():
+        object.__setattr__(instance, name, value)
+
+
+def nearest(name: object, candidates: Sequence[str]) -> list[str]:
+    """The candidates spelt most like `name`, best first; also those that `name` is a part of."""
+    text = str(name).lower()
+    similar = difflib.get_close_matches(text, candidates, n=3, cutoff=0.6)
+    words = [c for c in candidates if text and text in c.replace("-", "_").split("_") and c not in similar]
+    return [*similar, *words][:3]
+
+
+def problems_of_pydantic(error: pydantic.ValidationError, *prefix: str) -> list[Problem]:
+    """A pydantic error in this package's words, one problem for each place."""
+    messages: dict[str, list[str]] = {}
+    values: dict[str, Any] = {}
+    for detail in error.errors(include_url=False):
+        # A union's members add their own names to the location; what a person typed is only names and indices.
+        location = [*prefix, *(part for part in detail["loc"] if _typed_by_a_person(part))]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+        message = detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+        messages.setdefault(path, [])
+        if message not in messages[path]:
+            messages[path].append(message[:1].lower() + message[1:])
+        values[path] = detail["input"]
+    return [Problem(path, f"= {_short(values[path])}: {', or '.join(texts)}") for path, texts in messages.items()]
+
+
+def _short(value: object, most: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _typed_by_a_person(part: int | str) -> bool:
+    return isinstance(part, int) or part.isidentifier() and part not in {"float", "int", "str", "bool", "none"}
+
+
+def _unknown(name: object, signature: Signature) -> Problem:
+    names = list(signature.arguments)
+    near = nearest(name, names)
+    if near:
+        hint = "Did you mean " + " or ".join(repr(n) for n in near) + "?"
+    else:
+        hint = "Known: " + ", ".join(names) if names else "It takes no arguments"
+    return Problem(str(name), "no such argument", hint)
+
+
+def _broken(rule: Rule, values: Mapping[str, Any]) -> Problem:
+    subject, *others = rule.arguments
+    context = ", ".join(f"{name} = {_short(values[name])}" for name in others)
+    seen = f" ({context})" if context else ""
+    return Problem(subject, f"= {_short(values[subject])}: {rule.requirement}{seen}")
+
+
+def _type_hints(target: type) -> dict[str, Any]:
+    """Annotations by argument; those that can't be resolved are left out and so accept anything."""
+    by_fields = dataclasses.is_dataclass(target) or issubclass(target, pydantic.BaseModel)
+    source: Any = target if by_fields else target.__init__
+    try:
+        return typing.get_type_hints(source, include_extras=True)
+    except (NameError, AttributeError, TypeError):
+        # A name imported for type checkers only: resolve what can be, one annotation at a time.
+        namespace = vars(inspect.getmodule(target) or typing)
+        hints: dict[str, Any] = {}
+        for name, annotation in getattr(source, "__annotations__", {}).items():
+            holder = type("Holder", (), {"__annotations__": {name: annotation}})
+            try:
+                hints.update(typing.get_type_hints(holder, namespace, include_extras=True))
+            except (NameError, AttributeError, TypeError):
+                continue
+        return hints
+
+
+def _convert(annotation: Any, value: Any) -> Any:
+    adapter = _adapter(annotation)
+    try:
+        return adapter.validate_python(value)
+    except pydantic.ValidationError:
+        # YAML 1.1 reads 1e5 as a string; pydantic makes a float of it, but no integer.
+        if isinstance(value, str) and _EXPONENT.fullmatch(value):
+            return adapter.validate_python(float(value))
+        raise
+
+
+def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
+    try:
+        return _cached_adapter(annotation)
+    except TypeError:  # an annotation that can't be hashed, such as Literal[[]]
+        return _new_adapter(annotation)
+
+
+def _new_adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
+    try:
+        return pydantic.TypeAdapter(annotation)
+    except pydantic.errors.PydanticSchemaGenerationError:
+        # A class that pydantic knows nothing of: only an instance of it will do.
+        config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+        try:
+            return pydantic.TypeAdapter(annotation, config=config)
+        except pydantic.errors.PydanticUserError:
+            return pydantic.TypeAdapter(Any)
+    except pydantic.errors.PydanticUserError:
+        return pydantic.TypeAdapter(Any)
+
+
+_cached_adapter = functools.lru_cache(maxsize=1024)(_new_adapter)
+
+
+def _bool_read_as_number(given: Any, result: Any) -> str | None:
+    """Where a true or false was taken for 1 or 0 (as an index path), or None where none was.
+
+    YAML has many spellings of a truth value (`yes`, `on`), and pydantic takes one for a number.
+    """
+    if isinstance(given, bool):
+        return "" if isinstance(result, (int, float)) and not isinstance(result, bool) else None
+    if isinstance(given, Mapping) and isinstance(result, Mapping):
+        pairs: Iterable[tuple[Any, Any, Any]] = ((f".{k}", given[k], result[k]) for k in given if k in result)
+    elif isinstance(given, (list, tuple)) and isinstance(result, (list, tuple)) and len(given) == len(result):
+        pairs = ((f"[{i}]", a, b) for i, (a, b) in enumerate(zip(given, result, strict=True)))
+    else:
+        return None
+    for where, a, b in pairs:
+        inner = _bool_read_as_number(a, b)
+        if inner is not None:
+            return where + inner
+    return None
+

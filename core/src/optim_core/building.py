@@ -1,0 +1,187 @@
+"""`build_optimizers`: from models and a configuration to one optimizer for each component."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+
+from optim_core.component_optimizers import ComponentOptimizers
+from optim_core.components import Component, ComponentSource, Models
+from optim_core.configuration import ComponentSpec, Configuration, read_configuration
+from optim_core.errors import (
+    ConfigurationError,
+    DuplicateOptimizerError,
+    FactoryLoadError,
+    InvalidArgumentsError,
+    InvalidFactoryError,
+    OptimWarning,
+    Problem,
+    UnknownOptimizerError,
+)
+from optim_core.factory import OptimizerFactory, construct_factory, effective_params
+from optim_core.hooks import hook_manager
+from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
+
+__all__ = ["UncoveredParametersWarning", "build_optimizers"]
+
+_log = logging.getLogger(__name__)
+
+
+class UncoveredParametersWarning(OptimWarning):
+    """Trainable parameters that no configured component has will not be trained."""
+
+
+def build_optimizers(
+    models: Models,
+    component_optims: Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    registry: OptimizerRegistry = OPTIMIZER_BUILDER_REGISTRY,
+    uncovered: Literal["warn", "error", "ignore"] = "warn",
+) -> ComponentOptimizers:
+    """Build the optimizer of each configured component.
+
+    Args:
+        models: modules by component name (a dictionary, an `nn.ModuleDict`), or one module, whose
+            components are submodules by dotted path. Modules wrapped in DistributedDataParallel are
+            looked through.
+        component_optims: `{component: {type, params}}`, a whole configuration that has it under
+            `model.component_optims`, or the path of a YAML file with either.
+        registry: where types are looked up.
+        uncovered: what to do about trainable parameters that no configured component has.
+
+    Returns:
+        The optimizers by component. A component without any trainable parameter is checked like the
+        others, but skipped, and logged.
+
+    Raises:
+        ConfigurationError: with every problem of the configuration at once; nothing was built.
+    """
+    if uncovered not in ("warn", "error", "ignore"):
+        raise ValueError(f"uncovered = {uncovered!r}: must be 'warn', 'error' or 'ignore'")
+    source = ComponentSource(models)
+    configuration = read_configuration(component_optims)
+    problems = list(configuration.problems)
+    factories: dict[str, OptimizerFactory] = {}
+    params: dict[str, dict[str, Any]] = {}
+    components: dict[str, Component] = {}
+    for name, spec in configuration.specs.items():
+        component = source.find(name)
+        if isinstance(component, Problem):
+            problems.append(configuration.locate(component, spec))
+        else:
+            components[name] = component
+        factory = _factory_of(spec, registry, configuration)
+        if isinstance(factory, list):
+            problems += factory
+        else:
+            factories[name] = factory
+            params[name] = effective_params(registry.get(spec.type), spec.params)
+    problems += _shared_parameters(components, configuration)
+    missed = source.uncovered({id(p) for c in components.values() for p in c.parameters.values()})
+    unlisted = _describe_uncovered(missed) if missed and len(components) == len(configuration.specs) else None
+    if unlisted and uncovered == "error":
+        problems.append(Problem("model.component_optims", unlisted))
+    if problems:
+        raise _error(configuration, problems)
+
+    trained = {name: component for name, component in components.items() if not component.is_frozen}
+    optimizers = _build(trained, factories, configuration)
+    skipped = [name for name in components if name not in trained]
+    for name in skipped:
+        _log.info("component %r is skipped: it has no trainable parameter", name)
+    if unlisted and uncovered == "warn":
+        warnings.warn(unlisted, UncoveredParametersWarning, stacklevel=2)
+    return ComponentOptimizers(
+        optimizers,
+        specs=configuration.specs,
+        params=params,
+        parameters={name: component.parameters for name, component in trained.items()},
+        skipped=skipped,
+    )
+
+
+def _factory_of(
+    spec: ComponentSpec, registry: OptimizerRegistry, configuration: Configuration
+) -> OptimizerFactory | list[Problem]:
+    try:
+        target = registry.get(spec.type)
+    except (UnknownOptimizerError, DuplicateOptimizerError, FactoryLoadError, InvalidFactoryError) as error:
+        return [configuration.locate(Problem("type", str(error), cause=error), spec)]
+    try:
+        return construct_factory(target, spec.params)
+    except InvalidArgumentsError as error:
+        return [configuration.locate(problem, spec, "params") for problem in error.problems]
+
+
+def _shared_parameters(components: Mapping[str, Component], configuration: Configuration) -> list[Problem]:
+    """A problem for each pair of components with a parameter in common, unless one is all frozen."""
+    owners: dict[int, tuple[str, str]] = {}
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for name, component in components.items():
+        if component.is_frozen:
+            continue
+        for parameter_name, parameter in component.parameters.items():
+            owner, owned_as = owners.setdefault(id(parameter), (name, parameter_name))
+            if owner != name:
+                pairs.setdefault((owner, name), []).append(f"{parameter_name!r} (there {owned_as!r})")
+    problems = []
+    for (first, second), names in pairs.items():
+        listing = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        message = f"shares parameters with component {first!r}: {listing}"
+        hint = "A parameter can have one optimizer only: make the two one component, or untie their weights"
+        problems.append(configuration.locate(Problem("", message, hint), configuration.specs[second]))
+    return problems
+
+
+def _build(
+    components: Mapping[str, Component], factories: Mapping[str, OptimizerFactory], configuration: Configuration
+) -> dict[str, Optimizer]:
+    hooks = hook_manager().hook
+    optimizers: dict[str, Optimizer] = {}
+    problems: list[Problem] = []
+    for name, component in components.items():
+        spec = configuration.specs[name]
+        try:
+            params: Iterable[Any] = hooks.optim_param_groups(component=name, module=component.module, spec=spec)
+            optimizer = hooks.optim_build(component=name, factory=factories[name], params=params, spec=spec)
+        except (ValueError, TypeError) as error:
+            problems += [configuration.locate(problem, spec, "params") for problem in _build_problems(error)]
+            continue
+        except Exception as error:
+            error.add_note(f"raised while building the optimizer of component {name!r} ({spec.type})")
+            raise
+        if isinstance(optimizer, Optimizer):
+            optimizers[name] = optimizer
+            continue
+        what = f"{spec.type!r} built a {type(optimizer).__name__}, not a torch.optim.Optimizer"
+        problems.append(configuration.locate(Problem("type", what), spec))
+    if problems:
+        raise _error(configuration, problems)
+    return optimizers
+
+
+def _build_problems(error: ValueError | TypeError) -> list[Problem]:
+    if isinstance(error, InvalidArgumentsError):
+        return list(error.problems)
+    return [Problem("", f"the optimizer can't be built: {error}", cause=error)]
+
+
+def _describe_uncovered(counts: Mapping[str, int]) -> str:
+    parts = ", ".join(f"{name} ({count:,} parameters)" for name, count in counts.items())
+    total = sum(counts.values())
+    return (
+        f"{total:,} trainable parameters have no optimizer and will not be trained: {parts}. List their components in "
+        "the configuration, or freeze them with requires_grad_(False)"
+    )
+
+
+def _error(configuration: Configuration, problems: list[Problem]) -> ConfigurationError:
+    in_order = sorted(problems, key=lambda problem: problem.line or 0)
+    error = ConfigurationError(configuration.source, in_order)
+    error.__cause__ = next((problem.cause for problem in in_order if problem.cause), None)
+    return error

@@ -1,0 +1,234 @@
+"""`ComponentOptimizers`: the optimizers of a model's components, by component, driven as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from optim_core.arguments import nearest
+from optim_core.configuration import ComponentSpec
+from optim_core.errors import StateMismatchError
+
+__all__ = ["ComponentOptimizers"]
+
+
+class ComponentOptimizers(Mapping[str, Optimizer]):
+    """The optimizers that `build_optimizers` made, in the order of the configuration.
+
+    A mapping from component to a plain `torch.optim.Optimizer`, each of which any PyTorch tool can
+    be given, with the calls of a training loop for all of them at once.
+
+    Args:
+        optimizers: by component.
+        specs: what the configuration said of each.
+        params: the values that each factory was constructed with, defaults included.
+        parameters: each component's parameters, by their names within it.
+        skipped: components that are configured, but have no trainable parameter.
+    """
+
+    def __init__(
+        self,
+        optimizers: Mapping[str, Optimizer],
+        *,
+        specs: Mapping[str, ComponentSpec] | None = None,
+        params: Mapping[str, Mapping[str, Any]] | None = None,
+        parameters: Mapping[str, Mapping[str, Tensor]] | None = None,
+        skipped: Sequence[str] = (),
+    ) -> None:
+        self._optimizers = dict(optimizers)
+        self.specs: Mapping[str, ComponentSpec] = dict(specs or {})
+        self.params: Mapping[str, Mapping[str, Any]] = dict(params or {})
+        self._parameters = {name: dict(named) for name, named in (parameters or {}).items()}
+        self.skipped: tuple[str, ...] = tuple(skipped)
+        self._initial_options = {name: _options_of(optimizer) for name, optimizer in self._optimizers.items()}
+
+    def __getitem__(self, component: str) -> Optimizer:
+        try:
+            return self._optimizers[component]
+        except KeyError:
+            if component in self.skipped:
+                raise KeyError(f"{component!r} has no optimizer: it was skipped, as nothing in it is trainable") from None
+            near = nearest(component, list(self._optimizers))
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self._optimizers) or 'none'}"
+            raise KeyError(f"{component!r} has no optimizer; {hint}") from None
+
+    def __contains__(self, component: object) -> bool:
+        return component in self._optimizers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._optimizers)
+
+    def __len__(self) -> int:
+        return len(self._optimizers)
+
+    def step(self) -> None:
+        """Make one update with every optimizer, in the order of the configuration."""
+        for optimizer in self._optimizers.values():
+            optimizer.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Reset the gradients of all parameters, as `torch.optim.Optimizer.zero_grad` does."""
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad(set_to_none=set_to_none)
+
+    def train(self) -> None:
+        """Switch the optimizers that have modes (the schedule-free ones) to their training weights."""
+        for optimizer in self._with_modes():
+            optimizer.train()
+
+    def eval(self) -> None:
+        """Switch the optimizers that have modes to the weights to evaluate and to publish.
+
+        The switch is arithmetic on the weights: it rounds, and so does the way back. `eval_mode()`
+        is exact.
+        """
+        for optimizer in self._with_modes():
+            optimizer.eval()
+
+    @contextmanager
+    def eval_mode(self) -> Iterator[None]:
+        """Evaluation weights inside the `with` block, the very same training weights after it.
+
+        The weights of optimizers that leave the training mode are copied for the time of the block
+        and put back bit for bit, so that training goes on as if there had been no evaluation. An
+        optimizer in evaluation mode already stays in it.
+        """
+        switched: list[tuple[Any, list[tuple[Tensor, Tensor]]]] = []
+        try:
+            for optimizer in self._with_modes():
+                if in_training_mode(optimizer):
+                    kept = [(p, p.detach().clone()) for group in optimizer.param_groups for p in group["params"]]
+                    switched.append((optimizer, kept))
+                    optimizer.eval()
+            yield
+        finally:
+            for optimizer, kept in switched:
+                optimizer.train()
+                with torch.no_grad():
+                    for parameter, weights in kept:
+                        parameter.copy_(weights)
+
+    def learning_rates(self) -> dict[str, float]:
+        """The one number to log for each component: the learning rate of its first parameter group.
+
+        It is the rate that the next `step()` applies; for a schedule-free optimizer, whose
+        `"lr"` stays the same, the rate that its last step applied.
+        """
+        return {name: learning_rate(optimizer) for name, optimizer in self._optimizers.items()}
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """Every optimizer's state dict, by component."""
+        return {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
+
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Mapping[str, Any]],
+        load: Callable[[str, Optimizer, dict[str, Any]], None] | None = None,
+    ) -> None:
+        """Restore every optimizer; where one refuses its state, all are as they were.
+
+        Args:
+            state_dict: what `state_dict()` returned.
+            load: called with component, optimizer and state in place of
+                `optimizer.load_state_dict(state)`.
+
+        Raises:
+            StateMismatchError: the components differ, or an optimizer refuses its state (the cause
+                is chained).
+        """
+        if set(state_dict) != set(self._optimizers):
+            raise StateMismatchError(
+                f"the state is of the components {sorted(state_dict)}, the optimizers are of {sorted(self._optimizers)}"
+            )
+        # References, not copies: loading replaces what is in an optimizer and leaves the old alone.
+        previous: dict[str, dict[str, Any]] = {}
+        for name, optimizer in self._optimizers.items():
+            previous[name] = optimizer.state_dict()
+            try:
+                if load is None:
+                    optimizer.load_state_dict(dict(state_dict[name]))
+                else:
+                    load(name, optimizer, dict(state_dict[name]))
+            except Exception as error:
+                for loaded, state in previous.items():
+                    self._optimizers[loaded].load_state_dict(state)
+                if isinstance(error, (ValueError, KeyError, TypeError)):
+                    raise StateMismatchError(f"component {name!r}: {error}") from error
+                raise
+
+    def parameters_of(self, component: str) -> Mapping[str, Tensor]:
+        """The parameters that a component had when its optimizer was built, by name within it."""
+        return self._parameters.get(component, {})
+
+    def initial_options(self, component: str) -> tuple[Mapping[str, Any], ...]:
+        """The options of each parameter group of a component, as its optimizer was built with them."""
+        return self._initial_options[component]
+
+    def summary(self) -> str:
+        """A table of who owns how many parameters with which optimizer."""
+        rows = [("component", "type", "optimizer", "parameters", "trainable", "learning rate")]
+        rates = self.learning_rates()
+        for name, optimizer in self._optimizers.items():
+            tensors = [p for group in optimizer.param_groups for p in group["params"]]
+            rows.append(
+                (
+                    name,
+                    self.specs[name].type if name in self.specs else "",
+                    type(optimizer).__name__,
+                    f"{sum(p.numel() for p in tensors):,}",
+                    f"{sum(p.numel() for p in tensors if p.requires_grad):,}",
+                    f"{rates[name]:.3g}",
+                )
+            )
+        for name in self.skipped:
+            rows.append((name, self.specs[name].type if name in self.specs else "", "(skipped: frozen)", "", "0", ""))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        numeric = 3
+        lines = (
+            "  ".join(
+                cell.rjust(width) if column >= numeric else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        )
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}\n{self.summary()}"
+
+    # An identity, as for a module: Mapping would compare the optimizers one by one.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def _with_modes(self) -> Iterator[Any]:
+        return (optimizer for optimizer in self._optimizers.values() if has_modes(optimizer))
+
+
+def _options_of(optimizer: Optimizer) -> tuple[Mapping[str, Any], ...]:
+    groups = ({k: v for k, v in group.items() if k not in ("params", "param_names")} for group in optimizer.param_groups)
+    return tuple({k: v.item() if isinstance(v, Tensor) else v for k, v in group.items()} for group in groups)
+
+
+def has_modes(optimizer: Optimizer) -> bool:
+    """Whether an optimizer has training and evaluation weights to switch between."""
+    return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))
+
+
+def in_training_mode(optimizer: Optimizer) -> bool:
+    """Whether an optimizer with modes is in training mode, by the `train_mode` of its groups.
+
+    That is where the schedulefree package and those after it keep it; one that doesn't is taken to
+    be in training mode.
+    """
+    return has_modes(optimizer) and any(group.get("train_mode", True) for group in optimizer.param_groups)
+
+
+def learning_rate(optimizer: Optimizer) -> float:
+    """The learning rate of an optimizer's first group; `scheduled_lr` where one moves beside `lr`."""
+    group = optimizer.param_groups[0]
+    return float(group.get("scheduled_lr", group.get("lr", float("nan"))))

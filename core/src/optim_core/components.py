@@ -1,0 +1,123 @@
+"""Components: the modules that a configuration names, found in what the caller trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from optim_core.arguments import nearest
+from optim_core.errors import Problem
+
+__all__ = ["Component", "ComponentSource", "named_modules_of", "unwrapped"]
+
+Models = nn.Module | Mapping[str, nn.Module]
+"""What is trained: modules by component, or one module whose submodules are the components."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A module of its own optimizer; the module is without any wrapper."""
+
+    name: str
+    module: nn.Module
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Its parameters by their names within it; one that it uses twice is there once."""
+        return dict(self.module.named_parameters())
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether none of its parameters is trainable."""
+        return not any(p.requires_grad for p in self.module.parameters())
+
+
+class ComponentSource:
+    """Looks components up by name in a mapping of modules or in one module."""
+
+    def __init__(self, models: Models) -> None:
+        if not isinstance(models, (nn.Module, Mapping)):
+            raise TypeError(
+                f"models must be a torch.nn.Module or a mapping from component to torch.nn.Module, "
+                f"not {type(models).__name__}"
+            )
+        self.roots = named_modules_of(models)
+
+    def find(self, name: str) -> Component | Problem:
+        """The component of that name, or what is wrong with the name (with an empty path)."""
+        for root in sorted(self.roots, key=len, reverse=True):
+            module = self.roots[root]
+            if name == root:
+                path = ""
+            elif root == "":
+                path = name
+            elif name.startswith(f"{root}."):
+                path = name[len(root) + 1 :]
+            else:
+                continue
+            if not isinstance(module, nn.Module):
+                return Problem("", f"the component is a {type(module).__name__}, not a torch.nn.Module")
+            found = _submodule(module, path)
+            if found is not None:
+                return Component(name, unwrapped(found))
+        return Problem("", "no such component", self._hint(name))
+
+    def uncovered(self, covered: set[int]) -> dict[str, int]:
+        """The trainable parameters of each top part that are not among `covered` (by `id`), counted."""
+        counts: dict[str, int] = {}
+        seen = set(covered)
+        for part, parameter in self._parameters_by_part():
+            if parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
+                counts[part] = counts.get(part, 0) + parameter.numel()
+        return counts
+
+    def _parameters_by_part(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for root, module in self.roots.items():
+            if isinstance(module, nn.Module):
+                for name, parameter in module.named_parameters():
+                    yield root or name.split(".")[0], parameter
+
+    def _hint(self, name: str) -> str:
+        names = [
+            ".".join(filter(None, (root, path)))
+            for root, module in self.roots.items()
+            for path, _ in (module.named_modules() if isinstance(module, nn.Module) else [("", None)])
+        ]
+        near = nearest(name, [n for n in names if n])
+        if near:
+            return "Did you mean " + " or ".join(map(repr, near)) + "?"
+        top = [n for n in names if n and "." not in n]
+        return "Known: " + ", ".join(top) if top else "There are no components to name"
+
+
+def named_modules_of(models: Models) -> dict[str, nn.Module]:
+    """The modules to look in by name, unwrapped; a single module has the empty name."""
+    if isinstance(models, nn.Module):
+        module = unwrapped(models)
+        # A dictionary of modules is its entries, whether a plain one or PyTorch's.
+        return dict(module.items()) if isinstance(module, nn.ModuleDict) else {"": module}
+    return dict(models)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module that was wrapped for data-parallel training or compilation, or the module itself."""
+    while True:
+        if isinstance(module, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            # torch.compile(module) has no public name for what it wraps.
+            module = inner
+        else:
+            return module
+
+
+def _submodule(module: nn.Module, path: str) -> nn.Module | None:
+    for name in filter(None, path.split(".")):
+        children = dict(unwrapped(module).named_children())
+        if name not in children:
+            return None
+        module = children[name]
+    return module

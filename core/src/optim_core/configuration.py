@@ -1,0 +1,236 @@
+"""From a YAML file or a mapping to one `ComponentSpec` for each component, or every problem in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from optim_core.arguments import nearest
+from optim_core.errors import ConfigurationError, Problem
+
+__all__ = ["ComponentSpec", "Configuration", "read_configuration"]
+
+_SPEC_KEYS = ("type", "params")
+_ROOT = ("model", "component_optims")
+_Path = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """What the configuration says of one component.
+
+    Attributes:
+        component: its name.
+        type: the registry key of its optimizer's factory.
+        params: the arguments of the factory's constructor, as they were written.
+        path: where in the configuration it stands, dotted.
+    """
+
+    component: str
+    type: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Component specifications as read, with what is wrong and where each part stands.
+
+    Attributes:
+        source: the file, or "configuration".
+        specs: by component, those that are well formed.
+        problems: everything else.
+    """
+
+    source: str
+    specs: Mapping[str, ComponentSpec]
+    problems: tuple[Problem, ...]
+    _lines: Mapping[_Path, int] = field(default_factory=dict, repr=False)
+    _prefix: _Path = ()
+
+    def locate(self, problem: Problem, spec: ComponentSpec, *below: str) -> Problem:
+        """Give a problem within `spec` its full path and, from a file, its line.
+
+        `below` leads from the component to where the problem's own path starts; the line is that of
+        the innermost part that is in the file.
+        """
+        named = re.split(r"[.\[]", problem.path)[0] if problem.path else ""
+        place: _Path = (*self._prefix, spec.component, *below, *((named,) if named else ()))
+        line = next((self._lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._lines), None)
+        located = problem.below(".".join([spec.path, *below]))
+        return Problem(located.path, located.message, located.hint, line, located.cause)
+
+
+def read_configuration(source: Mapping[str, Any] | str | os.PathLike[str]) -> Configuration:
+    """Read component specifications, without looking up or importing any optimizer.
+
+    Args:
+        source: the mapping from component to `{type, params}`, a whole configuration that has it
+            under `model.component_optims`, or the path of a YAML file with either.
+
+    Raises:
+        ConfigurationError: the file can't be read, or there is nothing in it to build. Problems of
+            single components are returned instead, to be reported with those found later.
+    """
+    if isinstance(source, Mapping):
+        return _interpret(source, "configuration", {})
+    name = os.fspath(source)
+    document, lines = _load(Path(name))
+    return _interpret(document, name, lines)
+
+
+def _interpret(document: object, source: str, lines: Mapping[_Path, int]) -> Configuration:
+    prefix: _Path = ()
+    components = document
+    if not isinstance(document, Mapping):
+        raise _unusable(source, "", f"must be a mapping, not {_kind(document)}")
+    model = document.get("model")
+    if "model" in document and not (isinstance(model, Mapping) and "type" in model):
+        if not isinstance(model, Mapping) or "component_optims" not in model:
+            near = nearest("component_optims", [str(k) for k in model]) if isinstance(model, Mapping) else []
+            hint = f"Did you mean {near[0]!r} to be 'component_optims'?" if near else None
+            raise _unusable(source, "model", "has no 'component_optims'", hint, lines.get(("model",)))
+        prefix, components = _ROOT, model["component_optims"]
+    path = ".".join(map(str, prefix)) or "component_optims"
+    line = lines.get(prefix)
+    if components is None or components == {}:
+        raise _unusable(source, path, "is empty", "List at least one component with its optimizer's type", line)
+    if not isinstance(components, Mapping):
+        raise _unusable(source, path, f"must map components to optimizers, not be {_kind(components)}", None, line)
+    if not prefix and not any(isinstance(spec, Mapping) and "type" in spec for spec in components.values()):
+        raise _unusable(
+            source,
+            "",
+            "has no 'model.component_optims', and no part of it is a component with a 'type'",
+            "Write the components under model.component_optims",
+        )
+    specs: dict[str, ComponentSpec] = {}
+    problems: list[Problem] = []
+    for component, spec in components.items():
+        below = f"{path}.{component}" if prefix else str(component)
+        found = list(_spec_problems(component, spec, below, (*prefix, component), lines))
+        problems += found
+        # A spec whose type is known goes on to have its params checked, whatever else is wrong.
+        if isinstance(component, str) and isinstance(spec, Mapping) and isinstance(spec.get("type"), str):
+            params = spec.get("params")
+            usable = {k: v for k, v in params.items() if isinstance(k, str)} if isinstance(params, Mapping) else {}
+            if params is None or isinstance(params, Mapping):
+                specs[component] = ComponentSpec(component, spec["type"], usable, below)
+    return Configuration(source, specs, tuple(problems), lines, prefix)
+
+
+def _spec_problems(
+    component: object, spec: object, path: str, place: _Path, lines: Mapping[_Path, int]
+) -> Iterator[Problem]:
+    line = lines.get(place)
+    if not isinstance(component, str):
+        yield Problem(path, f"a component's name must be a string, not {_kind(component)}", None, line)
+    if not isinstance(spec, Mapping):
+        yield Problem(path, f"must be a mapping with 'type' and 'params', not {_kind(spec)}", None, line)
+        return
+    unknown = [key for key in spec if key not in _SPEC_KEYS]
+    for key in unknown:
+        near = nearest(key, _SPEC_KEYS)
+        hint = f"Did you mean {near[0]!r}?" if near else "A component has 'type' and 'params'"
+        yield Problem(f"{path}.{key}", "no such key", hint, lines.get((*place, key)))
+    if "type" not in spec:
+        yield Problem(f"{path}.type", "required, but not given", "It names the optimizer", line)
+    elif not isinstance(spec["type"], str):
+        message = f"must be an optimizer's name, not {_kind(spec['type'])}"
+        yield Problem(f"{path}.type", message, None, lines.get((*place, "type")))
+    params = spec.get("params")
+    if params is not None and not isinstance(params, Mapping):
+        message = f"must map names to values, not be {_kind(params)}"
+        yield Problem(f"{path}.params", message, None, lines.get((*place, "params")))
+    elif params is not None:
+        for key in params:
+            if not isinstance(key, str):
+                message = f"an argument's name must be a string, not {_kind(key)}"
+                yield Problem(f"{path}.params.{key}", message, None, lines.get((*place, "params", key)))
+
+
+def _unusable(
+    source: str, path: str, message: str, hint: str | None = None, line: int | None = None
+) -> ConfigurationError:
+    return ConfigurationError(source, [Problem(path or "the document", message, hint, line)])
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "a mapping", list: "a list", tuple: "a list", str: "a string", bool: "true or false"}
+    kinds |= {int: "a number", float: "a number", type(None): "empty"}
+    name = kinds.get(type(value), type(value).__name__)
+    return name if isinstance(value, (Mapping, list, tuple)) or value is None else f"{name} ({value!r})"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which also reads 1e-4 as a number."""
+
+
+# YAML 1.2 reads these as numbers; PyYAML follows YAML 1.1, which wants a dot and a signed exponent.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
+
+
+def _load(path: Path) -> tuple[object, dict[_Path, int]]:
+    """The document of a YAML file, and the line of every key in it by its path."""
+    source = str(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise ConfigurationError(source, [Problem("the file", f"can't be read: {what}", cause=error)]) from error
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 text (byte {error.start}: {error.reason})"
+        raise ConfigurationError(source, [Problem("the file", message, cause=error)]) from error
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        lines: dict[_Path, int] = {}
+        if node is not None:
+            _record_lines(loader, node, (), lines, set())
+        document = None if node is None else loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = None if mark is None else mark.line + 1
+        message = (error.problem or error.context or "can't be read").removesuffix(".")
+        hint = "YAML is indented with spaces, not tabs" if "\\t" in message else None
+        raise ConfigurationError(source, [Problem("is no valid YAML", message, hint, line, error)]) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigurationError(source, [Problem("is no valid YAML", str(error), cause=error)]) from error
+    finally:
+        loader.dispose()
+    return document, lines
+
+
+def _record_lines(
+    loader: _Loader, node: yaml.Node, path: _Path, lines: dict[_Path, int], open_nodes: set[int]
+) -> None:
+    """Note the line of every key below `node`, and refuse a key that one mapping has twice."""
+    if not isinstance(node, yaml.MappingNode) or id(node) in open_nodes:
+        return
+    open_nodes.add(id(node))
+    own: dict[Hashable, int] = {}
+    merged: list[yaml.Node] = []
+    for key_node, value_node in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+        elif isinstance(key_node, yaml.ScalarNode):
+            key = loader.construct_object(key_node)
+            line = key_node.start_mark.line + 1
+            if key in own:
+                problem = f"key {key!r} stands twice in one mapping (first on line {own[key]})"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            own[key] = lines[(*path, key)] = line
+            _record_lines(loader, value_node, (*path, key), lines, open_nodes)
+    for anchored in merged:
+        inherited: dict[_Path, int] = {}
+        _record_lines(loader, anchored, path, inherited, open_nodes)
+        lines.update((place, line) for place, line in inherited.items() if place not in lines)
+    open_nodes.discard(id(node))

@@ -1,0 +1,119 @@
+"""What a factory is, and how one is constructed from the `params` of a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+import pydantic
+
+from optim_core.arguments import (
+    missing_arguments,
+    problems_of_pydantic,
+    signature_of,
+    validate_arguments,
+)
+from optim_core.errors import InvalidArgumentsError, Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch.optim.optimizer import ParamsT
+
+__all__ = ["OptimizerFactory", "construct_factory", "effective_params"]
+
+
+@runtime_checkable
+class OptimizerFactory(Protocol):
+    """Builds one kind of optimizer; its constructor takes the configuration's `params`.
+
+    No base class is needed. Any class will do whose constructor has typed arguments (a plain class,
+    a dataclass, a pydantic model) and which can `build`:
+
+    >>> from dataclasses import dataclass
+    >>> from typing import Annotated
+    >>> import torch
+    >>> from annotated_types import Ge, Gt
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class SGDFactory:
+    ...     "Stochastic gradient descent with momentum."
+    ...     lr: Annotated[float, Gt(0)]
+    ...     momentum: Annotated[float, Ge(0)] = 0.9
+    ...
+    ...     def build(self, params):
+    ...         return torch.optim.SGD(params, lr=self.lr, momentum=self.momentum)
+    >>> SGDFactory(lr=0.1).build([torch.nn.Parameter(torch.ones(1))])  # doctest: +ELLIPSIS
+    SGD (...
+    """
+
+    def build(self, params: ParamsT) -> torch.optim.Optimizer:
+        """Make an optimizer over `params`: tensors, or dictionaries with "params" and options."""
+
+
+def construct_factory(target: type, params: Mapping[str, Any]) -> OptimizerFactory:
+    """Construct a factory from configured params, converted to what its constructor declares.
+
+    Every problem is found before any is raised: unknown and missing names, values of the wrong type
+    or out of range, and what the constructor itself refuses with a ValueError or TypeError.
+
+    Raises:
+        InvalidArgumentsError: with every problem; paths are argument names.
+    """
+    signature = signature_of(target)
+    problems: list[Problem] = []
+    if signature.positional_only:
+        names = ", ".join(signature.positional_only)
+        problems.append(Problem(names, f"{target.__name__} takes it by position only", "Its author must mend that"))
+    converted, invalid = validate_arguments(target, params)
+    problems += invalid + missing_arguments(target, params)
+    if not problems:
+        try:
+            return cast("OptimizerFactory", target(**_as_given(target, params, converted)))
+        except (ValueError, TypeError) as error:
+            problems = _constructor_problems(error)
+            raise InvalidArgumentsError(target.__name__, problems) from error
+    if dataclasses.is_dataclass(target):
+        problems += _further_problems(target, params, converted, problems)
+    raise InvalidArgumentsError(target.__name__, problems)
+
+
+def effective_params(target: type, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What valid params amount to: converted, and with the constructor's defaults for the others."""
+    converted, _ = validate_arguments(target, params)
+    arguments = signature_of(target).arguments
+    defaults = {name: argument.default for name, argument in arguments.items() if not argument.required}
+    return {**defaults, **converted}
+
+
+def _as_given(target: type, params: Mapping[str, Any], converted: Mapping[str, Any]) -> Mapping[str, Any]:
+    # A pydantic model converts for itself, and may have validators that want to see the raw value.
+    return params if issubclass(target, pydantic.BaseModel) else converted
+
+
+def _constructor_problems(error: ValueError | TypeError) -> list[Problem]:
+    if isinstance(error, InvalidArgumentsError):
+        return list(error.problems)
+    if isinstance(error, pydantic.ValidationError):
+        return problems_of_pydantic(error)
+    return [Problem("", str(error) or type(error).__name__, cause=error)]
+
+
+def _further_problems(
+    target: type, params: Mapping[str, Any], converted: Mapping[str, Any], known: list[Problem]
+) -> list[Problem]:
+    """Problems across arguments that a dataclass would report if it got so far.
+
+    Some of its arguments are wrong by themselves; it is constructed with them as they are, for what
+    it says of the others. Only a dataclass: its constructor does nothing but store and check.
+    """
+    names = signature_of(target).arguments
+    values = {name: converted.get(name, params.get(name)) for name in names if name in params or names[name].required}
+    try:
+        target(**values)
+    except InvalidArgumentsError as error:
+        reported = {problem.path.split(".")[0].split("[")[0] for problem in known}
+        return [p for p in error.problems if p.path.split(".")[0].split("[")[0] not in reported]
+    except Exception:
+        # It was given values known to be wrong; those problems are reported already.
+        return []
+    return []

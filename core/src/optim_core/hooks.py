@@ -1,0 +1,140 @@
+"""Hook specifications, and the plugin manager that calls their implementations.
+
+Distributions offer implementations under the entry-point group `optim.hooks`: modules or objects
+with functions marked by `hookimpl`. They are loaded at the first build.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from optim_core.discovery import HOOKS_GROUP, FactoryEntry, find_entries
+from optim_core.errors import OptimWarning
+
+if TYPE_CHECKING:
+    import torch
+    from torch.optim.optimizer import ParamsT
+
+    from optim_core.configuration import ComponentSpec
+    from optim_core.factory import OptimizerFactory
+
+__all__ = ["HookLoadWarning", "hook_manager", "hookimpl", "hookspec"]
+
+PROJECT = "optim"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function as the implementation of the hook whose name it has."""
+
+_log = logging.getLogger(__name__)
+
+
+class HookLoadWarning(OptimWarning):
+    """A distribution's hooks can't be used; everything else goes on without them."""
+
+
+@hookspec(firstresult=True)
+def optim_param_groups(  # type: ignore[empty-body]
+    component: str, module: torch.nn.Module, spec: ComponentSpec
+) -> Iterable[torch.Tensor] | Iterable[dict[str, Any]] | None:
+    """Choose the parameters, or parameter groups, that a component's factory is given.
+
+    The first implementation that returns something other than None decides; the core's default,
+    all parameters of the module in one group, comes last.
+
+    Args:
+        component: the component's name in the configuration.
+        module: the component, without a wrapper such as DistributedDataParallel.
+        spec: what the configuration says of it.
+
+    Returns:
+        What `torch.optim.Optimizer` takes: parameters, or dictionaries with "params" and options.
+    """
+
+
+@hookspec(firstresult=True)
+def optim_build(  # type: ignore[empty-body]
+    component: str, factory: OptimizerFactory, params: ParamsT, spec: ComponentSpec
+) -> torch.optim.Optimizer | None:
+    """Build a component's optimizer from its factory and parameters.
+
+    The first implementation that returns something other than None decides; the core's default,
+    `factory.build(params)`, comes last. An implementation marked `hookimpl(wrapper=True)` runs
+    around the others and may return an optimizer that wraps theirs.
+
+    Args:
+        component: the component's name in the configuration.
+        factory: constructed from the component's params.
+        params: what `optim_param_groups` chose.
+        spec: what the configuration says of it.
+    """
+
+
+class _Defaults:
+    """What the core does where no implementation has decided before it."""
+
+    @staticmethod
+    @hookimpl(trylast=True)
+    def optim_param_groups(module: torch.nn.Module) -> list[torch.nn.Parameter]:
+        return list(module.parameters())
+
+    @staticmethod
+    @hookimpl(trylast=True)
+    def optim_build(factory: OptimizerFactory, params: ParamsT) -> torch.optim.Optimizer:
+        return factory.build(params)
+
+
+_lock = threading.RLock()
+_manager: pluggy.PluginManager | None = None
+
+
+def hook_manager() -> pluggy.PluginManager:
+    """The plugin manager of this process, with every usable distribution's hooks registered.
+
+    Register hooks of your own with `hook_manager().register(module_or_object)`.
+    """
+    global _manager
+    with _lock:
+        if _manager is None:
+            manager = _bare_manager()
+            for entry in find_entries(HOOKS_GROUP):
+                if not entry.disabled:
+                    _register(manager, entry)
+            _manager = manager
+        return _manager
+
+
+def _bare_manager() -> pluggy.PluginManager:
+    import optim_core.hooks as specifications  # itself: the module that holds the specifications
+
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specifications)
+    manager.register(_Defaults(), name="optim-core")
+    return manager
+
+
+def _register(manager: pluggy.PluginManager, entry: FactoryEntry) -> None:
+    name = f"{entry.distribution}:{entry.key}"
+    plugin: object = None
+    try:
+        plugin = entry.load()
+        manager.register(plugin, name=name)
+        manager.check_pending()
+    except (Exception, SystemExit) as error:
+        # Anything can go wrong in a stranger's import; it costs that stranger's hooks only.
+        if manager.has_plugin(name):
+            manager.unregister(plugin)
+        warnings.warn(
+            f"the hooks {entry.key!r} of {entry.provider} can't be used and are left out: "
+            f"{type(error).__name__}: {error}. Upgrade or uninstall {entry.distribution}, or name it in "
+            "OPTIM_DISABLE_PLUGINS",
+            HookLoadWarning,
+            stacklevel=2,
+        )
+        _log.debug("loading the hooks %s failed", entry.value, exc_info=error)

@@ -1,0 +1,218 @@
+"""The registry of optimizer factories: which keys there are, and the class behind a key when asked."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator, KeysView, Mapping
+from typing import TypeVar, overload
+
+from optim_core.discovery import DISABLE_VARIABLE, FACTORIES_GROUP, FactoryEntry, find_entries
+from optim_core.errors import (
+    DuplicateOptimizerError,
+    FactoryLoadError,
+    InvalidFactoryError,
+    UnknownOptimizerError,
+)
+
+__all__ = ["OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry"]
+
+_KEY = re.compile(r"[a-z0-9_.-]+")
+_log = logging.getLogger(__name__)
+_FactoryT = TypeVar("_FactoryT", bound=type)
+
+
+class OptimizerRegistry:
+    """Optimizer factories by key: those of installed distributions, and those registered in process.
+
+    Distributions are scanned once, at the first question; a factory is imported when its key is
+    first asked for, and no other with it. A key that two distributions claim is listed like any
+    other, and raises when it is used.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._found: dict[str, tuple[FactoryEntry, ...]] | None = None
+        self._disabled: tuple[FactoryEntry, ...] = ()
+        self._loaded: dict[str, type] = {}
+        self._registered: dict[str, tuple[FactoryEntry, type]] = {}
+        self._replacing: set[str] = set()
+
+    def get(self, key: str) -> type:
+        """The factory class of `key`; imports the distribution that provides it, once.
+
+        Unlike a dictionary's, this `get` raises for a key that isn't there: a name misspelt in a
+        configuration must not become None further on.
+
+        Raises:
+            UnknownOptimizerError: nobody provides the key, or who does is disabled.
+            DuplicateOptimizerError: two distributions do.
+            FactoryLoadError: importing the factory fails; the cause is chained.
+            InvalidFactoryError: what was imported is no factory.
+        """
+        return self[key]
+
+    def __getitem__(self, key: str) -> type:
+        with self._lock:
+            found = self._entries_by_key().get(key, ())
+            registered = self._registered.get(key)
+            if registered is not None and (not found or key in self._replacing):
+                return registered[1]
+            if registered is not None or len(found) > 1:
+                claims = [entry.provider for entry in found] + ([registered[0].provider] if registered else [])
+                remedy = (
+                    f"Uninstall one of them, or name one distribution in {DISABLE_VARIABLE}"
+                    if registered is None
+                    else "Register under another key, or with replace=True to use the registered one"
+                )
+                raise DuplicateOptimizerError(key, claims, remedy)
+            if not found:
+                raise self._unknown(key)
+            if key not in self._loaded:
+                self._loaded[key] = _load(found[0])
+            return self._loaded[key]
+
+    def __contains__(self, key: object) -> bool:
+        with self._lock:
+            return key in self._registered or key in self._entries_by_key()
+
+    def __iter__(self) -> Iterator[str]:
+        with self._lock:
+            return iter(sorted({*self._entries_by_key(), *self._registered}))
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len({*self._entries_by_key(), *self._registered})
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {', '.join(self) or 'no keys'}>"
+
+    def keys(self) -> KeysView[str]:
+        """Every key, sorted."""
+        return dict.fromkeys(self).keys()
+
+    def entries(self, *, include_disabled: bool = False) -> tuple[FactoryEntry, ...]:
+        """Who provides what, sorted by key, without importing anything.
+
+        A contested key has an entry for each claimant. What `OPTIM_DISABLE_PLUGINS` blocks is left
+        out, or is there with `disabled` set when asked for.
+        """
+        with self._lock:
+            entries = [entry for found in self._entries_by_key().values() for entry in found]
+            entries += [entry for entry, _ in self._registered.values()]
+            return tuple(sorted([*entries, *(self._disabled if include_disabled else ())]))
+
+    @overload
+    def register(self, key: str, *, replace: bool = False) -> Callable[[_FactoryT], _FactoryT]: ...
+    @overload
+    def register(self, key: str, factory: _FactoryT, *, replace: bool = False) -> _FactoryT: ...
+    def register(
+        self, key: str, factory: _FactoryT | None = None, *, replace: bool = False
+    ) -> _FactoryT | Callable[[_FactoryT], _FactoryT]:
+        """Make a factory known in this process, as a call or as a class decorator.
+
+        Args:
+            key: lower-case letters, digits and the characters `_ . -`.
+            factory: the class; leave it out to use the result as a decorator.
+            replace: take the place of whatever the key stands for now.
+
+        Raises:
+            ValueError: the key is malformed.
+            DuplicateOptimizerError: another class is registered under the key already.
+            InvalidFactoryError: it is not a class with a `build` method.
+        """
+        _check_key(key)
+        if factory is None:
+            return lambda decorated: self.register(key, decorated, replace=replace)
+        value = f"{getattr(factory, '__module__', '?')}:{getattr(factory, '__qualname__', factory)}"
+        entry = FactoryEntry(key, "", "", value, "in-process")
+        _check_factory(factory, entry)
+        with self._lock:
+            known = self._registered.get(key)
+            if known is not None and known[1] is not factory and not replace:
+                remedy = "Choose another key, unregister() the first, or pass replace=True"
+                raise DuplicateOptimizerError(key, [known[0].provider, entry.provider], remedy)
+            self._registered[key] = (entry, factory)
+            if replace:
+                self._replacing.add(key)
+        return factory
+
+    def unregister(self, key: str) -> None:
+        """Undo `register`; a factory that an installed distribution has under the key is back.
+
+        Raises:
+            UnknownOptimizerError: nothing was registered under the key in this process.
+        """
+        with self._lock:
+            if key not in self._registered:
+                raise self._unknown(key, registered_only=True)
+            del self._registered[key]
+            self._replacing.discard(key)
+
+    def refresh(self) -> None:
+        """Forget what was found and imported, and scan again at the next question.
+
+        What was registered in this process stays. Python itself keeps modules it has imported.
+        """
+        with self._lock:
+            self._found = None
+            self._loaded.clear()
+
+    def _entries_by_key(self) -> Mapping[str, tuple[FactoryEntry, ...]]:
+        if self._found is None:
+            found: dict[str, tuple[FactoryEntry, ...]] = {}
+            disabled = []
+            for entry in find_entries(FACTORIES_GROUP):
+                if entry.disabled:
+                    disabled.append(entry)
+                elif _KEY.fullmatch(entry.key):
+                    found[entry.key] = (*found.get(entry.key, ()), entry)
+                else:
+                    _log.warning("%s offers the malformed key %r, which is ignored", entry.provider, entry.key)
+            self._found, self._disabled = found, tuple(disabled)
+        return self._found
+
+    def _unknown(self, key: object, *, registered_only: bool = False) -> UnknownOptimizerError:
+        # Here because only an error needs it: difflib need not be imported to list keys.
+        import difflib
+
+        name = str(key)
+        known = tuple(self)
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=3)
+        reason = None
+        blocked = [entry.provider for entry in self._disabled if entry.key == key]
+        if registered_only and key in known:
+            reason = (
+                f"not registered in this process, but provided by {self._entries_by_key()[name][0].provider}; "
+                f"to block a distribution, name it in {DISABLE_VARIABLE}"
+            )
+        elif blocked:
+            reason = f"{' and '.join(blocked)} would provide it, but is disabled by {DISABLE_VARIABLE}"
+        return UnknownOptimizerError(name, known, near, reason)
+
+
+def _load(entry: FactoryEntry) -> type:
+    try:
+        loaded = entry.load()
+    except (Exception, SystemExit) as error:
+        # Whatever a plugin does while it is imported, it must not take other keys with it.
+        raise FactoryLoadError(entry.key, entry.distribution, entry.version, entry.value, error) from error
+    return _check_factory(loaded, entry)
+
+
+def _check_factory(factory: object, entry: FactoryEntry) -> type:
+    if not isinstance(factory, type):
+        raise InvalidFactoryError(entry.key, entry.provider, f"{factory!r} is not a class")
+    if not callable(getattr(factory, "build", None)):
+        raise InvalidFactoryError(entry.key, entry.provider, "it has no method 'build'")
+    return factory
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise ValueError(f"key = {key!r}: must be lower-case letters, digits and the characters _ . - only")
+
+
+OPTIMIZER_BUILDER_REGISTRY = OptimizerRegistry()
+"""The registry of this process: what `build_optimizers` looks names up in."""

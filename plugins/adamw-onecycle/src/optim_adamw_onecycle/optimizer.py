@@ -1,0 +1,154 @@
+"""`AdamWWithOneCycle`: `torch.optim.AdamW` on a `OneCycle` schedule."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Ge
+from optim_core import Rule, ScheduledOptimizer, check_arguments
+from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount
+
+from optim_adamw_onecycle.schedule import Divisor, Fraction, Momentum, OneCycle
+
+if TYPE_CHECKING:
+    from torch.optim.optimizer import ParamsT
+
+__all__ = ["AdamWWithOneCycle", "LastEpoch"]
+
+LastEpoch = Annotated[int, Ge(-1)]
+
+_log = logging.getLogger(__name__)
+
+
+class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
+    """`torch.optim.AdamW` on the one-cycle schedule of `torch.optim.lr_scheduler.OneCycleLR`.
+
+    Args:
+        params: parameters or parameter groups; a group's own `lr` is the peak of its curve.
+        max_lr: the highest learning rate, absolute; above zero.
+        total_steps: horizon in optimizer updates. May be left out where `epochs` and
+            `steps_per_epoch` are given, and is used where all three are.
+        epochs: number of epochs to train for.
+        steps_per_epoch: optimizer updates in each.
+        pct_start: fraction of the horizon in which the rate rises.
+        anneal_strategy: "cos" or "linear".
+        cycle_momentum: let the first beta move against the rate, between `base_momentum` and
+            `max_momentum`; the first of `betas` is not used then, as in PyTorch.
+        base_momentum: the first beta at the peak.
+        max_momentum: the first beta at both ends.
+        div_factor: `max_lr` over the rate at the start.
+        final_div_factor: the rate at the start over that at the end.
+        three_phase: fall back to the start first, and then to the end.
+        last_epoch: number of the last update made before, or -1 to start at the beginning.
+        lr: not used, as in PyTorch: the cycle starts at `max_lr / div_factor`. Where the two differ
+            a log line says so.
+        betas: see `torch.optim.AdamW`, as for all that follow.
+        eps: added to the denominator.
+        weight_decay: decoupled weight decay.
+        amsgrad: use the AMSGrad variant.
+        maximize: ascend instead of descend.
+        foreach: use the multi-tensor implementation.
+        capturable: make the step fit for capture in a CUDA graph.
+        differentiable: let gradients flow through the step.
+        fused: use the fused kernel.
+        on_mismatch: whose schedule holds where a loaded state has another; see `ScheduledOptimizer`.
+
+    Raises:
+        InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.
+    """
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("total_steps", "epochs", "steps_per_epoch"),
+            lambda total, epochs, per_epoch: total is not None or (epochs is not None and per_epoch is not None),
+            "must be given, or both epochs and steps_per_epoch",
+        ),
+        Rule(
+            ("pct_start", "total_steps", "epochs", "steps_per_epoch"),
+            lambda fraction, *horizon: fraction * (horizon_of(*horizon) or 0) != 1,
+            "must not make the rising phase one step long, over which OneCycleLR divides by zero",
+        ),
+        Rule(("fused", "foreach"), lambda f, e: not (f and e), "can't be true together with foreach"),
+        Rule(("fused", "differentiable"), lambda f, d: not (f and d), "can't be true together with differentiable"),
+    )
+    """The rules across arguments."""
+
+    def __init__(
+        self,
+        params: ParamsT,
+        max_lr: PeakLearningRate,
+        total_steps: StepCount | None = None,
+        epochs: StepCount | None = None,
+        steps_per_epoch: StepCount | None = None,
+        *,
+        pct_start: Fraction = 0.3,
+        anneal_strategy: Literal["cos", "linear"] = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: Momentum = 0.85,
+        max_momentum: Momentum = 0.95,
+        div_factor: Divisor = 25.0,
+        final_div_factor: Divisor = 1e4,
+        three_phase: bool = False,
+        last_epoch: LastEpoch = -1,
+        lr: LearningRate | None = None,
+        betas: tuple[Beta, Beta] = (0.9, 0.999),
+        eps: NonNegative = 1e-8,
+        weight_decay: NonNegative = 1e-2,
+        amsgrad: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        on_mismatch: Literal["config", "checkpoint", "error"] = "config",
+    ) -> None:
+        horizon = {"total_steps": total_steps, "epochs": epochs, "steps_per_epoch": steps_per_epoch}
+        shape = {
+            "pct_start": pct_start,
+            "anneal_strategy": anneal_strategy,
+            "cycle_momentum": cycle_momentum,
+            "base_momentum": base_momentum,
+            "max_momentum": max_momentum,
+            "div_factor": div_factor,
+            "final_div_factor": final_div_factor,
+            "three_phase": three_phase,
+        }
+        options = {
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        rest = {"max_lr": max_lr, "last_epoch": last_epoch, "lr": lr}
+        checked = check_arguments(AdamWWithOneCycle, horizon | shape | options | rest, self.RULES)
+        schedule = OneCycle(
+            peak_lr=checked["max_lr"],
+            total_steps=horizon_of(*(checked[name] for name in horizon)),
+            **{name: checked[name] for name in shape},
+        )
+        super().__init__(
+            params,
+            schedule=schedule,
+            on_mismatch=on_mismatch,
+            initial_step=checked["last_epoch"] + 1,
+            **{name: checked[name] for name in options},
+        )
+        first = schedule.peak_lr / schedule.div_factor
+        if checked["lr"] is not None and checked["lr"] != first:
+            _log.info(
+                "lr=%g is not used: as in PyTorch's OneCycleLR, the cycle starts at max_lr / div_factor = %g",
+                checked["lr"],
+                first,
+            )
+
+
+def horizon_of(total_steps: int | None, epochs: int | None, steps_per_epoch: int | None) -> int:
+    """The number of updates that the arguments stand for; 0 where they don't say."""
+    return total_steps or (epochs or 0) * (steps_per_epoch or 0)

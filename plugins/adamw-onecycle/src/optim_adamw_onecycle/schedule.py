@@ -1,0 +1,98 @@
+"""`OneCycle`: the values of `torch.optim.lr_scheduler.OneCycleLR` as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from optim_core import Rule, validate_fields
+from optim_core.arguments import PeakLearningRate, StepCount
+from pydantic import AllowInfNan
+
+__all__ = ["Divisor", "Fraction", "Momentum", "OneCycle"]
+
+Divisor = Annotated[float, Gt(0), AllowInfNan(False)]
+Fraction = Annotated[float, Ge(0), Le(1)]
+Momentum = Annotated[float, Ge(0), Lt(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneCycle:
+    """One cycle: up from `peak_lr / div_factor` to `peak_lr`, and down to far below the start.
+
+    Equal to `torch.optim.lr_scheduler.OneCycleLR` (PyTorch 2.13; Smith & Topin 2018) at every step
+    of the horizon, in floating point too; its phase boundaries are fractions of a step, and are kept
+    as they are. At step `total_steps - 1` the rate is `peak_lr / div_factor / final_div_factor`, and
+    so it is after.
+
+    Args:
+        peak_lr: the highest learning rate, PyTorch's `max_lr`.
+        total_steps: horizon in optimizer updates.
+        pct_start: fraction of the horizon in which the rate rises.
+        anneal_strategy: "cos" or "linear".
+        cycle_momentum: whether AdamW's first beta moves against the rate.
+        base_momentum: the first beta at the peak.
+        max_momentum: the first beta at both ends.
+        div_factor: `peak_lr` over the rate at the start.
+        final_div_factor: the rate at the start over that at the end.
+        three_phase: fall back to the start first, as steeply as it rose, and then to the end.
+
+    Raises:
+        InvalidArgumentsError: a value breaks a rule; all are named.
+    """
+
+    peak_lr: PeakLearningRate
+    total_steps: StepCount
+    pct_start: Fraction = 0.3
+    anneal_strategy: Literal["cos", "linear"] = "cos"
+    cycle_momentum: bool = True
+    base_momentum: Momentum = 0.85
+    max_momentum: Momentum = 0.95
+    div_factor: Divisor = 25.0
+    final_div_factor: Divisor = 1e4
+    three_phase: bool = False
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("pct_start", "total_steps"),
+            lambda fraction, steps: fraction * steps != 1,
+            "must not make the rising phase one step long, over which OneCycleLR divides by zero",
+        ),
+    )
+    """The rules across arguments, for a factory with the same arguments to check."""
+
+    def __post_init__(self) -> None:
+        validate_fields(self, self.RULES)
+
+    def options_at(self, step: int, peak_lr: float) -> dict[str, Any]:
+        """Learning rate, and betas where they cycle, of update `step` for a group with this peak."""
+        step = min(step, self.total_steps - 1)
+        start_lr = peak_lr / self.div_factor
+        end_lr = start_lr / self.final_div_factor
+        begin, first_end = 0.0, float(self.pct_start * self.total_steps) - 1
+        second_end = float(2 * self.pct_start * self.total_steps) - 2
+        last = self.total_steps - 1
+        if step <= first_end:
+            rates, momenta, end = (start_lr, peak_lr), (self.max_momentum, self.base_momentum), first_end
+        elif not self.three_phase:
+            rates, momenta = (peak_lr, end_lr), (self.base_momentum, self.max_momentum)
+            begin, end = first_end, last
+        elif step <= second_end:
+            rates, momenta = (peak_lr, start_lr), (self.base_momentum, self.max_momentum)
+            begin, end = first_end, second_end
+        else:
+            rates, momenta = (start_lr, end_lr), (self.max_momentum, self.max_momentum)
+            begin, end = second_end, last
+        progress = (step - begin) / (end - begin)
+        options: dict[str, Any] = {"lr": self._between(*rates, progress)}
+        if self.cycle_momentum:
+            options["betas"] = (self._between(*momenta, progress), None)
+        return options
+
+    def _between(self, first: float, second: float, progress: float) -> float:
+        # The order of operations is PyTorch's, so that rounding is too.
+        if self.anneal_strategy == "linear":
+            return (second - first) * progress + first
+        return second + (first - second) / 2.0 * (math.cos(math.pi * progress) + 1)

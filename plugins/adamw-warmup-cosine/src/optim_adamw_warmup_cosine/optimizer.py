@@ -1,0 +1,94 @@
+"""`AdamWWithWarmupCosine`: `torch.optim.AdamW` on a `WarmupCosine` schedule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from optim_core import Rule, ScheduledOptimizer, WarmupCosine, check_arguments
+from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount, Steps
+
+if TYPE_CHECKING:
+    from torch.optim.optimizer import ParamsT
+
+__all__ = ["AdamWWithWarmupCosine"]
+
+
+class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
+    """`torch.optim.AdamW` with linear warmup and cosine decay of its learning rate.
+
+    Args:
+        params: parameters or parameter groups; a group's own `lr` is the peak of its curve.
+        peak_lr: absolute learning rate at step `warmup_steps`; above zero.
+        total_steps: horizon in optimizer updates, warmup included; from its last step on the rate
+            is `end_lr`.
+        warmup_steps: updates before the peak; less than `total_steps`.
+        start_lr: absolute learning rate of the first update where there is a warmup; at most
+            `peak_lr`.
+        end_lr: absolute learning rate at the end; at most `peak_lr`.
+        betas: see `torch.optim.AdamW`, as for all that follow.
+        eps: added to the denominator.
+        weight_decay: decoupled weight decay.
+        amsgrad: use the AMSGrad variant.
+        maximize: ascend instead of descend.
+        foreach: use the multi-tensor implementation.
+        capturable: make the step fit for capture in a CUDA graph.
+        differentiable: let gradients flow through the step.
+        fused: use the fused kernel.
+        on_mismatch: whose schedule holds where a loaded state has another; see `ScheduledOptimizer`.
+
+    Raises:
+        InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.
+    """
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(("fused", "foreach"), lambda f, e: not (f and e), "can't be true together with foreach"),
+        Rule(("fused", "differentiable"), lambda f, d: not (f and d), "can't be true together with differentiable"),
+    )
+    """The rules across AdamW's own arguments."""
+
+    def __init__(
+        self,
+        params: ParamsT,
+        peak_lr: PeakLearningRate,
+        total_steps: StepCount,
+        warmup_steps: Steps = 0,
+        start_lr: LearningRate = 0.0,
+        end_lr: LearningRate = 0.0,
+        *,
+        betas: tuple[Beta, Beta] = (0.9, 0.999),
+        eps: NonNegative = 1e-8,
+        weight_decay: NonNegative = 1e-2,
+        amsgrad: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        on_mismatch: Literal["config", "checkpoint", "error"] = "config",
+    ) -> None:
+        shape = {
+            "peak_lr": peak_lr,
+            "total_steps": total_steps,
+            "warmup_steps": warmup_steps,
+            "start_lr": start_lr,
+            "end_lr": end_lr,
+        }
+        options = {
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        checked = check_arguments(AdamWWithWarmupCosine, shape | options, (*WarmupCosine.RULES, *self.RULES))
+        super().__init__(
+            params,
+            schedule=WarmupCosine(**{name: checked[name] for name in shape}),
+            on_mismatch=on_mismatch,
+            **{name: checked[name] for name in options},
+        )

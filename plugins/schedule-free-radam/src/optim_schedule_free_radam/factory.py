@@ -1,0 +1,53 @@
+"""The factory behind the key `schedule_free_radam`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from optim_core import validate_fields
+from optim_core.arguments import Beta, LearningRate, NonNegative
+
+from optim_schedule_free_radam.optimizer import ScheduleFreeRAdam
+
+if TYPE_CHECKING:
+    from torch.optim.optimizer import ParamsT
+
+__all__ = ["ScheduleFreeRAdamFactory"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleFreeRAdamFactory:
+    """RAdam without a schedule: averaged weights take the place of a decaying learning rate.
+
+    Args:
+        lr: absolute learning rate, zero or more.
+        betas: coefficients of the interpolation and of the running average of the squared gradient.
+        eps: added to the denominator.
+        weight_decay: weight decay, calculated at the training weights.
+        r: power of the polynomial weighting in the average.
+        weight_lr_power: power of the learning rate in the weighting.
+        foreach: use the multi-tensor implementation.
+        silent_sgd_phase: do not move the parameters in the first few steps.
+
+    Raises:
+        InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.
+    """
+
+    example_params: ClassVar[dict[str, Any]] = {"lr": 2.5e-3}
+
+    lr: LearningRate = 0.0025
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
+    r: float = 0.0
+    weight_lr_power: float = 2.0
+    foreach: bool | None = True
+    silent_sgd_phase: bool = True
+
+    def __post_init__(self) -> None:
+        validate_fields(self)
+
+    def build(self, params: ParamsT) -> ScheduleFreeRAdam:
+        """Make the optimizer over parameters or parameter groups."""
+        return ScheduleFreeRAdam(params, **asdict(self))
