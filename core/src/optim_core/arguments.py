@@ -113,9 +113,7 @@ def signature_of(target: type) -> Signature:
         elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
             positional_only.append(parameter.name)
         elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
-            arguments[parameter.name] = Argument(
-                parameter.name, hints.get(parameter.name, Any), parameter.default
-            )
+            arguments[parameter.name] = Argument(parameter.name, hints.get(parameter.name, Any), parameter.default)
     return Signature(arguments, is_open, tuple(positional_only))
 
 
@@ -220,7 +218,7 @@ def _short(value: object, most: int = 80) -> str:
 
 
 def _typed_by_a_person(part: int | str) -> bool:
-    return isinstance(part, int) or part.isidentifier() and part not in {"float", "int", "str", "bool", "none"}
+    return isinstance(part, int) or (part.isidentifier() and part not in {"float", "int", "str", "bool", "none"})
 
 
 def _unknown(name: object, signature: Signature) -> Problem:
@@ -243,7 +241,7 @@ def _broken(rule: Rule, values: Mapping[str, Any]) -> Problem:
 def _type_hints(target: type) -> dict[str, Any]:
     """Annotations by argument; those that can't be resolved are left out and so accept anything."""
     by_fields = dataclasses.is_dataclass(target) or issubclass(target, pydantic.BaseModel)
-    source: Any = target if by_fields else target.__init__
+    source: Any = target if by_fields else inspect.getattr_static(target, "__init__")
     try:
         return typing.get_type_hints(source, include_extras=True)
     except (NameError, AttributeError, TypeError):
@@ -312,4 +310,3 @@ def _bool_read_as_number(given: Any, result: Any) -> str | None:
         if inner is not None:
             return where + inner
     return None
-

@@ -38,7 +38,8 @@ from optim_core.errors import (
     Problem,
     StateMismatchError,
 )
-from optim_core.scheduled_optimizer import Difference, OnMismatch, ScheduledOptimizer
+from optim_core.schedule_state import Difference, OnMismatch, differences
+from optim_core.scheduled_optimizer import ScheduledOptimizer
 
 __all__ = ["MANIFEST", "ResumeWarning", "load_checkpoint", "save_checkpoint"]
 
@@ -193,7 +194,8 @@ def _layout(component: str, optimizer: Optimizer, optimizers: ComponentOptimizer
     """For each group of an optimizer the name and shape of each parameter, in order."""
     names = {id(parameter): name for name, parameter in optimizers.parameters_of(component).items()}
     return [
-        [[names.get(id(p), "(added later)"), list(p.shape)] for p in group["params"]] for group in optimizer.param_groups
+        [[names.get(id(p), "(added later)"), list(p.shape)] for p in group["params"]]
+        for group in optimizer.param_groups
     ]
 
 
@@ -214,9 +216,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(value) for name, value in values.items()}
 
 
-def _model_problems(
-    modules: Mapping[str, nn.Module], saved: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Problem]:
+def _model_problems(modules: Mapping[str, nn.Module], saved: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
     yield from _set_problems("models", set(modules), set(saved))
     for name in [name for name in modules if name in saved]:
         where = f"weights of {name!r}" if name else "weights"
@@ -239,7 +239,9 @@ def _optimizer_problems(optimizers: ComponentOptimizers, saved: Mapping[str, Map
         ours = (spec.type if spec else "", type(optimizer).__name__)
         theirs = (payload["type"], payload["class"])
         if ours != theirs:
-            yield Problem(where, f"is {_described(*theirs)} in the checkpoint and {_described(*ours)} in the configuration")
+            yield Problem(
+                where, f"is {_described(*theirs)} in the checkpoint and {_described(*ours)} in the configuration"
+            )
             continue
         layout = _layout(component, optimizer, optimizers)
         if layout != payload["parameters"]:
@@ -278,22 +280,22 @@ def _listed(names: list[str], most: int = 12) -> str:
 def _load_optimizers(
     root: Path, optimizers: ComponentOptimizers, saved: Mapping[str, Mapping[str, Any]], policy: OnMismatch
 ) -> None:
-    differences = {name: _differences(name, optimizers, saved[name]) for name in optimizers}
+    changed = {name: _differences(name, optimizers, saved[name]) for name in optimizers}
     listed = [
-        Problem(f"{component}.{difference.name}", f"is {difference.saved!r} in the checkpoint and {difference.current!r} now")
-        for component, found in differences.items()
+        Problem(
+            f"{component}.{difference.name}",
+            f"is {difference.saved!r} in the checkpoint and {difference.current!r} now",
+        )
+        for component, found in changed.items()
         for difference in found
     ]
     if listed and policy == "error":
         raise CheckpointMismatchError(root, listed)
-    notices: list[str] = []
 
     def load(component: str, optimizer: Optimizer, state: dict[str, Any]) -> None:
         keep = _changed_options(component, optimizers, saved[component]) if policy == "config" else []
         if isinstance(optimizer, ScheduledOptimizer):
-            found = optimizer.load_state(state, policy, keep)
-            # What the schedule differs in is in the list below, with the component's name.
-            notices.extend(f"{component}: {text}" for text in found if not optimizer.schedule_differences(state))
+            optimizer._load(state, policy, keep)
             return
         kept = [{key: group[key] for key in names} for names, group in zip(keep, optimizer.param_groups, strict=False)]
         optimizer.load_state_dict(state)
@@ -306,9 +308,8 @@ def _load_optimizers(
         raise CheckpointMismatchError(root, [Problem("optimizers", str(error), cause=error)]) from error
     if listed:
         whose = "the configuration's values hold" if policy == "config" else "the checkpoint's values hold"
-        notices.insert(0, f"{root}: the configuration has changed, and {whose}: " + "; ".join(map(str, listed)))
-    for notice in notices:
-        warnings.warn(notice, ResumeWarning, stacklevel=3)
+        text = f"{root}: the configuration has changed, and {whose}: " + "; ".join(map(str, listed))
+        warnings.warn(text, ResumeWarning, stacklevel=3)
 
 
 def _differences(component: str, optimizers: ComponentOptimizers, payload: Mapping[str, Any]) -> list[Difference]:
@@ -321,7 +322,7 @@ def _differences(component: str, optimizers: ComponentOptimizers, payload: Mappi
     ]
     optimizer = optimizers[component]
     if isinstance(optimizer, ScheduledOptimizer):
-        found += optimizer.schedule_differences(payload["state"])
+        found += differences(optimizer.schedule, optimizer.param_groups, payload["state"])
     for index, names in enumerate(_changed_options(component, optimizers, payload)):
         before, now = payload["initial_options"][index], _plain(optimizers.initial_options(component)[index])
         for name in names:
@@ -461,7 +462,9 @@ def _read_manifest(root: Path) -> dict[str, Any]:
         raise CheckpointError(path, f"the file can't be read: {error}") from error
     except ValueError as error:
         raise CheckpointError(path, f"the file is damaged: {error}") from error
-    if not isinstance(manifest, dict) or not {"format", "data", "models", "optimizers", "extra", "files"} <= set(manifest):
+    if not isinstance(manifest, dict) or not {"format", "data", "models", "optimizers", "extra", "files"} <= set(
+        manifest
+    ):
         raise CheckpointError(path, "the file is damaged: it is not what save_checkpoint writes")
     if manifest["format"] != _FORMAT:
         raise CheckpointError(

@@ -52,7 +52,9 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
             return self._optimizers[component]
         except KeyError:
             if component in self.skipped:
-                raise KeyError(f"{component!r} has no optimizer: it was skipped, as nothing in it is trainable") from None
+                raise KeyError(
+                    f"{component!r} has no optimizer: it was skipped, as nothing in it is trainable"
+                ) from None
             near = nearest(component, list(self._optimizers))
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self._optimizers) or 'none'}"
             raise KeyError(f"{component!r} has no optimizer; {hint}") from None
@@ -210,7 +212,9 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
 
 
 def _options_of(optimizer: Optimizer) -> tuple[Mapping[str, Any], ...]:
-    groups = ({k: v for k, v in group.items() if k not in ("params", "param_names")} for group in optimizer.param_groups)
+    groups = (
+        {k: v for k, v in group.items() if k not in ("params", "param_names")} for group in optimizer.param_groups
+    )
     return tuple({k: v.item() if isinstance(v, Tensor) else v for k, v in group.items()} for group in groups)
 
 

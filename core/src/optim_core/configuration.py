@@ -209,9 +209,7 @@ def _load(path: Path) -> tuple[object, dict[_Path, int]]:
     return document, lines
 
 
-def _record_lines(
-    loader: _Loader, node: yaml.Node, path: _Path, lines: dict[_Path, int], open_nodes: set[int]
-) -> None:
+def _record_lines(loader: _Loader, node: yaml.Node, path: _Path, lines: dict[_Path, int], open_nodes: set[int]) -> None:
     """Note the line of every key below `node`, and refuse a key that one mapping has twice."""
     if not isinstance(node, yaml.MappingNode) or id(node) in open_nodes:
         return

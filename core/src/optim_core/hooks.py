@@ -40,7 +40,7 @@ class HookLoadWarning(OptimWarning):
 
 
 @hookspec(firstresult=True)
-def optim_param_groups(  # type: ignore[empty-body]
+def optim_param_groups(
     component: str, module: torch.nn.Module, spec: ComponentSpec
 ) -> Iterable[torch.Tensor] | Iterable[dict[str, Any]] | None:
     """Choose the parameters, or parameter groups, that a component's factory is given.
@@ -59,7 +59,7 @@ def optim_param_groups(  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def optim_build(  # type: ignore[empty-body]
+def optim_build(
     component: str, factory: OptimizerFactory, params: ParamsT, spec: ComponentSpec
 ) -> torch.optim.Optimizer | None:
     """Build a component's optimizer from its factory and parameters.

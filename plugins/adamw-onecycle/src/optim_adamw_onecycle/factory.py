@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from optim_core import validate_fields
-from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount
-
 from optim_adamw_onecycle.optimizer import AdamWWithOneCycle, LastEpoch
 from optim_adamw_onecycle.schedule import Divisor, Fraction, Momentum
+from optim_core import validate_fields
+from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT

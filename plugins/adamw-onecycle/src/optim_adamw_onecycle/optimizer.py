@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
-from optim_core import Rule, ScheduledOptimizer, check_arguments
-from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount
 
 from optim_adamw_onecycle.schedule import Divisor, Fraction, Momentum, OneCycle
+from optim_core import Rule, ScheduledOptimizer, check_arguments
+from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT

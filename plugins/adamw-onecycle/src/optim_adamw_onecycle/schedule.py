@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AllowInfNan
+
 from optim_core import Rule, validate_fields
 from optim_core.arguments import PeakLearningRate, StepCount
-from pydantic import AllowInfNan
 
 __all__ = ["Divisor", "Fraction", "Momentum", "OneCycle"]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from optim_adamw_warmup_cosine.optimizer import AdamWWithWarmupCosine
 from optim_core import WarmupCosine, validate_fields
 from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount, Steps
-
-from optim_adamw_warmup_cosine.optimizer import AdamWWithWarmupCosine
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
+
 from optim_core import Rule, ScheduledOptimizer, WarmupCosine, check_arguments
 from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount, Steps
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from optim_core import validate_fields
 from optim_core.arguments import Beta, LearningRate, NonNegative
-
 from optim_schedule_free_radam.optimizer import ScheduleFreeRAdam
 
 if TYPE_CHECKING:

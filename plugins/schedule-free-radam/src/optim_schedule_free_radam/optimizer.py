@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import schedulefree
 import torch
+
 from optim_core import OptimError, check_arguments, without_hooks
 from optim_core.arguments import Beta, LearningRate, NonNegative
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
 
 __all__ = ["EvaluationModeError", "ScheduleFreeRAdam"]
+
 
 class EvaluationModeError(OptimError, RuntimeError):
     """`step()` was called while the model holds the evaluation weights; nothing was changed."""

@@ -1,0 +1,219 @@
+"""What a saved optimizer says of its schedule: position and shape, compared before it is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from optim_core.errors import StateMismatchError
+from optim_core.schedule import Schedule
+
+__all__ = ["PEAK", "SCHEDULER", "STEP", "Difference", "LoadPlan", "OnMismatch", "differences", "plan_load", "shape_of"]
+
+OnMismatch = Literal["config", "checkpoint", "error"]
+"""Whose values hold where a checkpoint and the configuration differ."""
+
+# These names stand in every saved state and can never change; the first two above all: a flattened
+# distributed checkpoint can't be loaded into groups with other keys.
+STEP = "schedule_step"
+PEAK = "peak_lr"
+SCHEDULER = "scheduler"
+
+_Groups = Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A value that a saved state and the optimizer it is loaded into disagree about."""
+
+    name: str
+    saved: object
+    current: object
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.saved!r} in the checkpoint and {self.current!r} in the configuration"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadPlan:
+    """What loading a state will do, decided before anything is changed.
+
+    Attributes:
+        step: the position to go on from.
+        schedule: the shape that holds from there.
+        peaks: the peak of each group.
+        kept: for each group, options that stay as they are in the optimizer.
+        notices: what to warn about.
+    """
+
+    step: int
+    schedule: Schedule
+    peaks: tuple[float, ...]
+    kept: tuple[Mapping[str, Any], ...]
+    notices: tuple[str, ...]
+
+
+def plan_load(
+    owner: str,
+    schedule: Schedule,
+    groups: _Groups,
+    state: Mapping[str, Any],
+    policy: OnMismatch,
+    keep: Sequence[Collection[str]] = (),
+) -> LoadPlan:
+    """Decide how to load `state` into an optimizer with this schedule and these groups.
+
+    Args:
+        owner: the name of the optimizer's class, for messages.
+        schedule: the optimizer's.
+        groups: the optimizer's `param_groups`.
+        state: a state dict.
+        policy: whose shape holds where the two differ.
+        keep: for each group, further options that are to stay as they are in the optimizer.
+
+    Raises:
+        StateMismatchError: it can't be loaded, or not under this policy.
+    """
+    _require_same_groups(groups, state, owner)
+    step, notice = _saved_position(state, owner)
+    notices = [] if notice is None else [notice]
+    found = list(differences(schedule, groups, state))
+    listing = "; ".join(map(str, found))
+    if found and policy == "error":
+        raise StateMismatchError(f"{owner}: the saved schedule differs: {listing}")
+    if found:
+        whose = "configuration" if policy == "config" else "checkpoint"
+        notices.append(f"{owner}: the saved schedule differs; the {whose}'s values hold from step {step}: {listing}")
+    peaks = [float(group[PEAK]) for group in groups]
+    if policy == "checkpoint":
+        schedule = _saved_schedule(schedule, state, owner) or schedule
+        saved_groups = state["param_groups"]
+        peaks = [float(saved.get(PEAK, peak)) for saved, peak in zip(saved_groups, peaks, strict=True)]
+    stale = _driven_by_saved_only(schedule, state, owner)
+    kept = []
+    for index, group in enumerate(groups):
+        names = {*stale, *(keep[index] if keep else ())} - {"lr"}
+        options = {name: group[name] for name in names if name in group}
+        if isinstance(group["lr"], Tensor):
+            options["lr"] = group["lr"]
+        kept.append(options)
+    return LoadPlan(step, schedule, tuple(peaks), tuple(kept), tuple(notices))
+
+
+def differences(schedule: Schedule, groups: _Groups, state: Mapping[str, Any]) -> Iterator[Difference]:
+    """What a saved schedule has other than this one: values of its shape, and peaks of groups."""
+    saved = state.get(SCHEDULER)
+    saved_peak: object = None
+    if isinstance(saved, Mapping) and "schedule" in saved:
+        name = type(schedule).__name__
+        if saved["schedule"] != name:
+            yield Difference("schedule", saved["schedule"], name)
+        else:
+            shape = shape_of(schedule)
+            saved_peak = saved.get("peak_lr")
+            for key in [*shape, *(k for k in saved if k not in shape and k not in ("schedule", "step"))]:
+                if saved.get(key) != shape.get(key):
+                    yield Difference(key, saved.get(key), shape.get(key))
+    for index, (theirs, ours) in enumerate(zip(state["param_groups"], groups, strict=False)):
+        peak = theirs.get(PEAK)
+        # A group without a peak of its own differs where its schedule does, which is said already.
+        default = peak == saved_peak and ours[PEAK] == schedule.peak_lr
+        if peak is not None and peak != ours[PEAK] and not default:
+            yield Difference(f"{PEAK} of parameter group {index}", float(peak), ours[PEAK])
+
+
+def shape_of(schedule: Schedule) -> dict[str, Any]:
+    """The fields of a schedule by name."""
+    return {field.name: getattr(schedule, field.name) for field in dataclasses.fields(schedule)}  # type: ignore[arg-type]
+
+
+def _saved_schedule(schedule: Schedule, state: Mapping[str, Any], owner: str) -> Schedule | None:
+    """The schedule that a state was saved with, where it is of this one's class; None if it has none."""
+    saved = state.get(SCHEDULER)
+    if not isinstance(saved, Mapping) or "schedule" not in saved:
+        return None
+    name = type(schedule).__name__
+    fields = {key: value for key, value in saved.items() if key not in ("schedule", "step")}
+    if saved["schedule"] != name:
+        raise StateMismatchError(
+            f"{owner}: the checkpoint's schedule is a {saved['schedule']}, this optimizer's a {name}; it can't be "
+            'taken over. Build the optimizer that the checkpoint is of, or load with on_mismatch="config"'
+        )
+    try:
+        return dataclasses.replace(schedule, **fields)  # type: ignore[type-var]
+    except (TypeError, ValueError) as error:
+        raise StateMismatchError(f"{owner}: the checkpoint's schedule can't be taken over: {error}") from error
+
+
+def _driven_by_saved_only(schedule: Schedule, state: Mapping[str, Any], owner: str) -> set[str]:
+    """Options that hold a position of the saved schedule's curve, which this one won't rewrite."""
+    driven = set(schedule.options_at(0, schedule.peak_lr))
+    try:
+        saved = _saved_schedule(schedule, state, owner)
+    except StateMismatchError:
+        return {"betas", "momentum"} - driven
+    return set() if saved is None else set(saved.options_at(0, saved.peak_lr)) - driven
+
+
+def _require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str) -> None:
+    if not isinstance(state.get("param_groups"), list) or not isinstance(state.get("state"), Mapping):
+        raise StateMismatchError(f"{owner}: this is no optimizer's state: it lacks 'state' or 'param_groups'")
+    saved = state["param_groups"]
+    ours, theirs = [len(g["params"]) for g in groups], [len(g["params"]) for g in saved]
+    if ours != theirs:
+        raise StateMismatchError(
+            f"{owner}: the checkpoint has {_counted(theirs)}, the optimizer {_counted(ours)}. Build it over the "
+            "same parameters, in the same groups, as the one that was saved"
+        )
+    for index, (own, other) in enumerate(zip(groups, saved, strict=True)):
+        if "param_names" not in own or "param_names" not in other:
+            continue
+        own_names, other_names = list(own["param_names"]), list(other["param_names"])
+        if own_names != other_names:
+            raise StateMismatchError(
+                f"{owner}: the parameters of group {index} differ: in the checkpoint {other_names}, in the "
+                f"optimizer {own_names}"
+            )
+
+
+def _counted(sizes: list[int]) -> str:
+    groups = "1 parameter group" if len(sizes) == 1 else f"{len(sizes)} parameter groups"
+    return f"{groups} with {', '.join(map(str, sizes))} parameters"
+
+
+def _saved_position(state: Mapping[str, Any], owner: str) -> tuple[int, str | None]:
+    """The number of updates a saved state has behind it, and a notice where that had to be inferred."""
+    saved = state.get(SCHEDULER)
+    saved = saved if isinstance(saved, Mapping) else {}
+    in_groups = [group[STEP] for group in state["param_groups"] if STEP in group]
+    counts = [s["step"] for s in state["state"].values() if isinstance(s, Mapping) and "step" in s]
+    if in_groups:
+        return _as_step(max(in_groups), owner), None
+    if "step" in saved:
+        return _as_step(saved["step"], owner), None
+    if "last_epoch" in saved:
+        step = _as_step(saved["last_epoch"], owner)
+        source = "a torch.optim.lr_scheduler's last_epoch"
+    elif counts or not state["state"]:
+        step = _as_step(max(map(float, counts), default=0.0), owner)
+        source = "the number of updates that its parameters' state records"
+    else:
+        raise StateMismatchError(
+            f"{owner}: the checkpoint has no position of a schedule and no count of updates to infer one from. To "
+            "use it, put the number of updates made as {'scheduler': {'step': ...}} into the state"
+        )
+    return step, (
+        f"{owner}: the checkpoint has no position of this optimizer's schedule; it continues from step {step}, "
+        f"{source}. If that is wrong, put the right number as {{'scheduler': {{'step': ...}}}} into the state"
+    )
+
+
+def _as_step(value: object, owner: str) -> int:
+    number = float(value) if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool) else math.nan
+    if not math.isfinite(number) or number < 0 or number != int(number):
+        raise StateMismatchError(f"{owner}: the checkpoint's position {value!r} is no number of updates")
+    return int(number)
