@@ -298,9 +298,10 @@ def _bool_read_as_number(given: Any, result: Any) -> str | None:
     YAML has many spellings of a truth value (`yes`, `on`), and pydantic takes one for a number.
     """
     if isinstance(given, bool):
-        return "" if isinstance(result, (int, float)) and not isinstance(result, bool) else None
+        is_number = isinstance(result, (int, float)) and not isinstance(result, bool)
+        return "" if is_number else None
     if isinstance(given, Mapping) and isinstance(result, Mapping):
-        pairs: Iterable[tuple[Any, Any, Any]] = ((f".{k}", given[k], result[k]) for k in given if k in result)
+        pairs: Iterable[tuple[str, Any, Any]] = ((f".{k}", given[k], result[k]) for k in given if k in result)
     elif isinstance(given, (list, tuple)) and isinstance(result, (list, tuple)) and len(given) == len(result):
         pairs = ((f"[{i}]", a, b) for i, (a, b) in enumerate(zip(given, result, strict=True)))
     else:

@@ -263,8 +263,8 @@ class ScheduledOptimizer(torch.optim.Optimizer):
                 self._warned_overwritten = True
                 warnings.warn(
                     f"the learning rate of parameter group {index} of {type(self).__name__} was changed from outside, "
-                    f"from {written:.6g} to {float(group['lr']):.6g}; its schedule's rate is used. This optimizer steps "
-                    "its own schedule: take away the other scheduler, or, to change the rate, set "
+                    f"from {written:.6g} to {float(group['lr']):.6g}; its schedule's rate is used. This optimizer "
+                    "steps its own schedule: take away the other scheduler, or, to change the rate, set "
                     f'param_groups[{index}]["{PEAK}"]',
                     ScheduleWarning,
                     stacklevel=4,
