@@ -14,6 +14,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
+nox.options.download_python = "never"
 nox.options.reuse_venv = "yes"
 
 ROOT = Path(__file__).parent
@@ -76,7 +77,7 @@ def plugin(session: nox.Session, plugin: str) -> None:
 @nox.session(python=PYTHONS)
 def everything(session: nox.Session) -> None:
     """The core, all plugins, the documentation's code and the example."""
-    install(session, list(PLUGINS), "test", "examples")
+    install(session, list(PLUGINS), "everything")
     pytest(session)
 
 

@@ -72,9 +72,9 @@ def accuracy(model: nn.Module, optimizers: ComponentOptimizers, data: Data) -> f
     """The fraction of held-out digits that is right, with the weights for evaluation."""
     model.eval()
     with optimizers.eval_mode(), torch.no_grad():
-        right = (model(data.test_images).argmax(dim=1) == data.test_labels).float().mean().item()
+        right = model(data.test_images).argmax(dim=1) == data.test_labels
     model.train()
-    return right
+    return float(right.float().mean())
 
 
 def digest(model: nn.Module) -> str:
@@ -118,7 +118,7 @@ def train(arguments: argparse.Namespace, rank: int, world_size: int, device: tor
         mine = batch_indices(step, len(data.train_images), batch_size, seed)[rank::world_size].to(device)
         optimizers.zero_grad()
         loss = nn.functional.cross_entropy(model(data.train_images[mine]), data.train_labels[mine])
-        loss.backward()
+        torch.autograd.backward(loss)
         rates = optimizers.learning_rates()
         optimizers.step()
 

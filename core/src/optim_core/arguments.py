@@ -189,11 +189,13 @@ def validate_fields(instance: Any, rules: Iterable[Rule] = ()) -> None:
 
 
 def nearest(name: object, candidates: Sequence[str]) -> list[str]:
-    """The candidates spelt most like `name`, best first; also those that `name` is a part of."""
+    """The candidates spelt most like `name`, best first; where none is, those that it is a part of."""
     text = str(name).lower()
-    similar = difflib.get_close_matches(text, candidates, n=3, cutoff=0.6)
-    words = [c for c in candidates if text and text in c.replace("-", "_").split("_") and c not in similar]
-    return [*similar, *words][:3]
+    likeness = {c: difflib.SequenceMatcher(None, text, c.lower()).ratio() for c in candidates}
+    best = max(likeness.values(), default=0.0)
+    similar = [c for c in sorted(candidates, key=lambda c: -likeness[c]) if likeness[c] >= max(0.6, best - 0.1)]
+    words = [c for c in candidates if text and text in c.replace("-", "_").split("_")]
+    return (similar or words)[:3]
 
 
 def problems_of_pydantic(error: pydantic.ValidationError, *prefix: str) -> list[Problem]:

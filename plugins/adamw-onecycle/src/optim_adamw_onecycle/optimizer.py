@@ -142,7 +142,7 @@ class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
         )
         first = schedule.peak_lr / schedule.div_factor
         if checked["lr"] is not None and checked["lr"] != first:
-            _log.info(
+            _log.warning(
                 "lr=%g is not used: as in PyTorch's OneCycleLR, the cycle starts at max_lr / div_factor = %g",
                 checked["lr"],
                 first,

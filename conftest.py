@@ -1,0 +1,37 @@
+"""Runs the code blocks of the documentation as tests."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+
+def write_configuration(example: Example) -> None:
+    """A YAML block becomes the file config.yaml for the Python blocks after it."""
+    Path("config.yaml").write_text(str(example.parsed), encoding="utf-8")
+
+
+def enter_folder(namespace: dict[str, Any]) -> None:
+    namespace["_home"], namespace["_folder"] = Path.cwd(), tempfile.TemporaryDirectory()
+    os.chdir(namespace["_folder"].name)
+
+
+def leave_folder(namespace: dict[str, Any]) -> None:
+    os.chdir(namespace["_home"])
+    namespace["_folder"].cleanup()
+    from optim_core import OPTIMIZER_BUILDER_REGISTRY  # here: a session without the core has no use for it
+
+    for entry in OPTIMIZER_BUILDER_REGISTRY.entries():
+        if entry.group == "in-process":
+            OPTIMIZER_BUILDER_REGISTRY.unregister(entry.key)
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(), CodeBlockParser("yaml", write_configuration)],
+    patterns=["*.md"],
+    setup=enter_folder,
+    teardown=leave_folder,
+).pytest()
