@@ -26,6 +26,7 @@ from optim_core.errors import InvalidArgumentsError, Problem
 
 __all__ = [
     "Beta",
+    "Finite",
     "LearningRate",
     "NonNegative",
     "PeakLearningRate",
@@ -34,17 +35,22 @@ __all__ = [
     "StepCount",
     "Steps",
     "check_arguments",
+    "has_exponent",
+    "missing_arguments",
     "nearest",
+    "problems_of_pydantic",
     "signature_of",
     "validate_arguments",
     "validate_fields",
 ]
 
-PeakLearningRate = Annotated[float, Gt(0), AllowInfNan(False)]
+Finite = Annotated[float, AllowInfNan(False)]
+"""A number that is neither infinite nor NaN."""
+PeakLearningRate = Annotated[Finite, Gt(0)]
 """An absolute learning rate above zero."""
-LearningRate = Annotated[float, Ge(0), AllowInfNan(False)]
+LearningRate = Annotated[Finite, Ge(0)]
 """An absolute learning rate."""
-NonNegative = Annotated[float, Ge(0), AllowInfNan(False)]
+NonNegative = Annotated[Finite, Ge(0)]
 """A finite number, zero or more."""
 Beta = Annotated[float, Ge(0), Lt(1)]
 """The coefficient of a running average."""
@@ -242,8 +248,10 @@ def _broken(rule: Rule, values: Mapping[str, Any]) -> Problem:
 
 def _type_hints(target: type) -> dict[str, Any]:
     """Annotations by argument; those that can't be resolved are left out and so accept anything."""
-    by_fields = dataclasses.is_dataclass(target) or issubclass(target, pydantic.BaseModel)
-    source: Any = target if by_fields else inspect.getattr_static(target, "__init__")
+    if issubclass(target, pydantic.BaseModel):
+        # Its signature has the constraints that were given as Field(...), and aliases as names.
+        return {name: p.annotation for name, p in inspect.signature(target).parameters.items()}
+    source: Any = target if dataclasses.is_dataclass(target) else inspect.getattr_static(target, "__init__")
     try:
         return typing.get_type_hints(source, include_extras=True)
     except (NameError, AttributeError, TypeError):
@@ -259,13 +267,18 @@ def _type_hints(target: type) -> dict[str, Any]:
         return hints
 
 
+def has_exponent(value: object) -> bool:
+    """Whether `value` is the text of a number such as 1e5, which YAML 1.1 doesn't read as one."""
+    return isinstance(value, str) and _EXPONENT.fullmatch(value) is not None
+
+
 def _convert(annotation: Any, value: Any) -> Any:
     adapter = _adapter(annotation)
     try:
         return adapter.validate_python(value)
     except pydantic.ValidationError:
-        # YAML 1.1 reads 1e5 as a string; pydantic makes a float of it, but no integer.
-        if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        # pydantic makes a float of 1e5, but no integer.
+        if has_exponent(value):
             return adapter.validate_python(float(value))
         raise
 

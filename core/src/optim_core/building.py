@@ -83,7 +83,9 @@ def build_optimizers(
             params[name] = effective_params(registry.get(spec.type), spec.params)
     problems += _shared_parameters(components, configuration)
     missed = source.uncovered({id(p) for c in components.values() for p in c.parameters.values()})
-    unlisted = _describe_uncovered(missed) if missed and len(components) == len(configuration.specs) else None
+    # What nothing lists can only be told once everything listed is understood.
+    understood = not configuration.problems and len(components) == len(configuration.specs)
+    unlisted = _describe_uncovered(missed) if missed and understood else None
     if unlisted and uncovered == "error":
         problems.append(Problem("model.component_optims", unlisted))
     if problems:

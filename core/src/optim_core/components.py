@@ -116,8 +116,9 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:
     for name in filter(None, path.split(".")):
-        children = dict(unwrapped(module).named_children())
-        if name not in children:
+        try:
+            # Not named_children(), which leaves out the second name of a module that has two.
+            module = unwrapped(module).get_submodule(name)
+        except AttributeError:
             return None
-        module = children[name]
     return module

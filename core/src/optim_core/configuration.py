@@ -189,8 +189,9 @@ def _load(path: Path) -> tuple[object, dict[_Path, int]]:
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 text (byte {error.start}: {error.reason})"
         raise ConfigurationError(source, [Problem("the file", message, cause=error)]) from error
-    loader = _Loader(text)
+    loader: _Loader | None = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         lines: dict[_Path, int] = {}
         if node is not None:
@@ -205,15 +206,21 @@ def _load(path: Path) -> tuple[object, dict[_Path, int]]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigurationError(source, [Problem("is no valid YAML", str(error), cause=error)]) from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return document, lines
 
 
 def _record_lines(loader: _Loader, node: yaml.Node, path: _Path, lines: dict[_Path, int], open_nodes: set[int]) -> None:
     """Note the line of every key below `node`, and refuse a key that one mapping has twice."""
-    if not isinstance(node, yaml.MappingNode) or id(node) in open_nodes:
+    if not isinstance(node, yaml.CollectionNode) or id(node) in open_nodes:
         return
     open_nodes.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _record_lines(loader, item, (*path, index), lines, open_nodes)
+        open_nodes.discard(id(node))
+        return
     own: dict[Hashable, int] = {}
     merged: list[yaml.Node] = []
     for key_node, value_node in node.value:
@@ -230,5 +237,7 @@ def _record_lines(loader: _Loader, node: yaml.Node, path: _Path, lines: dict[_Pa
     for anchored in merged:
         inherited: dict[_Path, int] = {}
         _record_lines(loader, anchored, path, inherited, open_nodes)
-        lines.update((place, line) for place, line in inherited.items() if place not in lines)
+        # The first to have a key has all that is below it.
+        lines.update((place, line) for place, line in inherited.items() if place[len(path)] not in own)
+        own.update((place[-1], line) for place, line in inherited.items() if len(place) == len(path) + 1)
     open_nodes.discard(id(node))

@@ -63,7 +63,12 @@ def find_entries(group: str) -> tuple[FactoryEntry, ...]:
     disabled = _disabled_distributions()
     entries: dict[tuple[str, str, str], FactoryEntry] = {}
     for point in _entry_points(group):
-        name, version = _provider(point)
+        try:
+            name, version = _provider(point)
+        except Exception as error:
+            # Entry points can be read without METADATA; whose they are can't.
+            _log_unreadable(point.dist, error)
+            continue
         entry = FactoryEntry(point.name, name, version, point.value, group, _normalized(name) in disabled, point)
         entries.setdefault((entry.key, _normalized(name), entry.value), entry)
     return tuple(sorted(entries.values()))
@@ -83,8 +88,7 @@ def _entry_points(group: str) -> Iterator[importlib_metadata.EntryPoint]:
             name = _normalized(distribution.metadata["Name"])
             points = list(distribution.entry_points.select(group=group))
         except Exception as error:
-            where = getattr(distribution, "_path", "an unknown place")
-            _log.warning("the metadata of a distribution at %s can't be read and is ignored: %s", where, error)
+            _log_unreadable(distribution, error)
             continue
         if name not in seen:
             seen.add(name)
@@ -96,6 +100,11 @@ def _provider(point: importlib_metadata.EntryPoint) -> tuple[str, str]:
         return "unknown", "unknown"
     metadata = point.dist.metadata
     return metadata["Name"] or "unknown", metadata["Version"] or "unknown"
+
+
+def _log_unreadable(distribution: object, error: Exception) -> None:
+    where = getattr(distribution, "_path", "an unknown place")
+    _log.warning("the metadata of a distribution at %s can't be read and is ignored: %r", where, error)
 
 
 def _disabled_distributions() -> frozenset[str]:

@@ -53,9 +53,10 @@ class Problem:
         return replace(self, path=f"{prefix}.{self.path}" if self.path else prefix)
 
     def __str__(self) -> str:
-        where = self.path if self.line is None else f"line {self.line}: {self.path}"
-        text = f"{where} {self.message}" if self.message.startswith("=") else f"{where}: {self.message}"
-        return f"{text}. {self.hint}" if self.hint else text
+        separator = "" if not self.path else " " if self.message.startswith("=") else ": "
+        line = "" if self.line is None else f"line {self.line}: "
+        hint = f". {self.hint}" if self.hint else ""
+        return f"{line}{self.path}{separator}{self.message}{hint}"
 
 
 class _ProblemsError(OptimError):

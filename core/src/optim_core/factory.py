@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 import pydantic
 
 from optim_core.arguments import (
+    has_exponent,
     missing_arguments,
     problems_of_pydantic,
     signature_of,
@@ -82,12 +83,27 @@ def effective_params(target: type, params: Mapping[str, Any]) -> dict[str, Any]:
     converted, _ = validate_arguments(target, params)
     arguments = signature_of(target).arguments
     defaults = {name: argument.default for name, argument in arguments.items() if not argument.required}
-    return {**defaults, **converted}
+    return {**defaults, **_made_defaults(target), **converted}
+
+
+def _made_defaults(target: type) -> dict[str, Any]:
+    """Defaults that are made anew for each instance; a signature has a placeholder for them."""
+    if issubclass(target, pydantic.BaseModel):
+        return {
+            name: field.get_default(call_default_factory=True)
+            for name, field in target.model_fields.items()
+            # One that is made from the other values can't be told before they are validated.
+            if field.default_factory is not None and not getattr(field, "default_factory_takes_validated_data", False)
+        }
+    fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
+    return {f.name: f.default_factory() for f in fields if f.init and f.default_factory is not dataclasses.MISSING}
 
 
 def _as_given(target: type, params: Mapping[str, Any], converted: Mapping[str, Any]) -> Mapping[str, Any]:
-    # A pydantic model converts for itself, and may have validators that want to see the raw value.
-    return params if issubclass(target, pydantic.BaseModel) else converted
+    if not issubclass(target, pydantic.BaseModel):
+        return converted
+    # A model converts for itself, and may have validators that want to see the raw value.
+    return {name: converted[name] if has_exponent(value) else value for name, value in params.items()}
 
 
 def _constructor_problems(error: ValueError | TypeError) -> list[Problem]:

@@ -126,9 +126,11 @@ def _register(manager: pluggy.PluginManager, entry: FactoryEntry) -> None:
         plugin = entry.load()
         manager.register(plugin, name=name)
         manager.check_pending()
+        if not manager.get_hookcallers(plugin):
+            raise TypeError("nothing in it is marked with optim_core.hookimpl")
     except (Exception, SystemExit) as error:
         # Anything can go wrong in a stranger's import; it costs that stranger's hooks only.
-        if manager.has_plugin(name):
+        if manager.get_name(plugin) == name:
             manager.unregister(plugin)
         warnings.warn(
             f"the hooks {entry.key!r} of {entry.provider} can't be used and are left out: "

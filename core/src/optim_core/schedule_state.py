@@ -121,9 +121,14 @@ def differences(schedule: Schedule, groups: _Groups, state: Mapping[str, Any]) -
     for index, (theirs, ours) in enumerate(zip(state["param_groups"], groups, strict=False)):
         peak = theirs.get(PEAK)
         # A group without a peak of its own differs where its schedule does, which is said already.
-        default = peak == saved_peak and ours[PEAK] == schedule.peak_lr
-        if peak is not None and peak != ours[PEAK] and not default:
+        default = peak is not None and _equal(peak, saved_peak) and _equal(ours[PEAK], schedule.peak_lr)
+        if peak is not None and not _equal(peak, ours[PEAK]) and not default:
             yield Difference(f"{PEAK} of parameter group {index}", float(peak), ours[PEAK])
+
+
+def _equal(peak: float, other: object) -> bool:
+    # A peak given as a float32 tensor is the one given as a float, rounded.
+    return isinstance(other, (int, float)) and math.isclose(peak, other, rel_tol=1e-6)
 
 
 def shape_of(schedule: Schedule) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args, overload
 import torch
 from torch import Tensor
 
+from optim_core.dry_step import is_dry_step
 from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
 from optim_core.schedule import Schedule
 from optim_core.schedule_state import PEAK, SCHEDULER, STEP, LoadPlan, OnMismatch, plan_load, shape_of
@@ -121,7 +122,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             The closure's loss, or None without one.
         """
         update = without_hooks(super().step)
-        if self._is_dry_step():
+        if closure is None and is_dry_step(self):
             update(self, None)
             self._reset_counts()
             return None
@@ -155,10 +156,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         if not isinstance(param_group, dict):
             super().add_param_group(param_group)  # raises PyTorch's own error
             return
-        peak = _own_peak(param_group, type(self).__name__)
+        peak = _peak_of({"lr": self.defaults["lr"], **param_group}, type(self).__name__)
         super().add_param_group(dict(param_group))
         group = self.param_groups[-1]
-        group[PEAK] = float(group["lr"]) if peak is None else peak
+        group[PEAK] = peak
         if isinstance(group["lr"], Tensor):
             # Every group has its own: one default is shared by all groups, and is the caller's.
             group["lr"] = group["lr"].detach().clone()
@@ -277,17 +278,6 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         found_inf = getattr(self, "found_inf", None)
         return found_inf is not None and bool(found_inf)
 
-    def _is_dry_step(self) -> bool:
-        """Whether this is the step by which torch.distributed.checkpoint makes optimizers create state.
-
-        It sets every rate to zero, every gradient to zeros, and steps an optimizer without state;
-        nothing may come of it but the state's existence.
-        """
-        if self.state or any(float(group["lr"]) != 0 for group in self.param_groups):
-            return False
-        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        return bool(gradients) and all(_is_zero(gradient) for gradient in gradients)
-
     def _reset_counts(self) -> None:
         for state in self.state.values():
             count = state.get("step")
@@ -297,6 +287,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
                 state["step"] = 0
 
     def _apply_load(self, plan: LoadPlan) -> None:
+        default, peak = self.defaults["lr"], plan.schedule.peak_lr
+        if math.isclose(float(default), self.schedule.peak_lr, rel_tol=1e-6):
+            # A group that is added later without a peak of its own has the schedule's.
+            self.defaults["lr"] = torch.full_like(default, peak) if isinstance(default, Tensor) else peak
         self.schedule = plan.schedule
         for group, peak, kept in zip(self.param_groups, plan.peaks, plan.kept, strict=True):
             if "lr" not in kept and isinstance(group["lr"], Tensor):
@@ -325,14 +319,6 @@ def _holds(current: object, value: float) -> bool:
     return current.device.type != "cpu" or math.isclose(float(current), value, rel_tol=1e-2, abs_tol=1e-30)
 
 
-def _is_zero(gradient: Tensor) -> bool:
-    if gradient.is_sparse:
-        return False
-    # A sharded gradient (DTensor) is asked for its own part: no communication here.
-    local = gradient.to_local() if hasattr(gradient, "to_local") else gradient
-    return not bool(torch.count_nonzero(local))
-
-
 def _schedule_problems(schedule: object) -> Iterator[Problem]:
     hint = "Use WarmupCosine, or a frozen dataclass with peak_lr, total_steps and options_at(step, peak_lr)"
     if not isinstance(schedule, Schedule) or not dataclasses.is_dataclass(schedule) or isinstance(schedule, type):
@@ -353,11 +339,8 @@ def _policy_problems(policy: object) -> list[Problem]:
     return [Problem("on_mismatch", f"= {policy!r}: must be one of {', '.join(map(repr, allowed))}")]
 
 
-def _own_peak(group: Mapping[str, Any], optimizer: str) -> float | None:
-    """The peak that a group brings along, or None where it has the default."""
+def _peak_of(group: Mapping[str, Any], optimizer: str) -> float:
     name = PEAK if PEAK in group else "lr"
-    if name not in group:
-        return None
     value = group[name]
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     number = number or (isinstance(value, Tensor) and value.numel() == 1)

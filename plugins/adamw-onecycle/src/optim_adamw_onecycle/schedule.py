@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AllowInfNan
 
 from optim_core import Rule, validate_fields
-from optim_core.arguments import PeakLearningRate, StepCount
+from optim_core.arguments import Finite, PeakLearningRate, StepCount
 
 __all__ = ["Divisor", "Fraction", "Momentum", "OneCycle"]
 
-Divisor = Annotated[float, Gt(0), AllowInfNan(False)]
+Divisor = Annotated[Finite, Gt(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Momentum = Annotated[float, Ge(0), Lt(1)]
 

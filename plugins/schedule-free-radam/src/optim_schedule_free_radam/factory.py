@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optim_core import validate_fields
-from optim_core.arguments import Beta, LearningRate, NonNegative
-from optim_schedule_free_radam.optimizer import ScheduleFreeRAdam
+from optim_core.arguments import Beta, Finite, LearningRate, NonNegative
+from optim_schedule_free_radam.optimizer import InterpolationBeta, ScheduleFreeRAdam
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
@@ -21,11 +21,12 @@ class ScheduleFreeRAdamFactory:
 
     Args:
         lr: absolute learning rate, zero or more.
-        betas: coefficients of the interpolation and of the running average of the squared gradient.
+        betas: coefficients of the interpolation and of the running average of the squared gradient;
+            the first is above zero.
         eps: added to the denominator.
         weight_decay: weight decay, calculated at the training weights.
         r: power of the polynomial weighting in the average.
-        weight_lr_power: power of the learning rate in the weighting.
+        weight_lr_power: power of the learning rate in the weighting; zero or more.
         foreach: use the multi-tensor implementation.
         silent_sgd_phase: do not move the parameters in the first few steps.
 
@@ -36,11 +37,11 @@ class ScheduleFreeRAdamFactory:
     example_params: ClassVar[dict[str, Any]] = {"lr": 2.5e-3}
 
     lr: LearningRate = 0.0025
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    betas: tuple[InterpolationBeta, Beta] = (0.9, 0.999)
     eps: NonNegative = 1e-8
     weight_decay: NonNegative = 0.0
-    r: float = 0.0
-    weight_lr_power: float = 2.0
+    r: Finite = 0.0
+    weight_lr_power: NonNegative = 2.0
     foreach: bool | None = True
     silent_sgd_phase: bool = True
 

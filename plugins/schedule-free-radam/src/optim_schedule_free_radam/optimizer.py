@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import schedulefree
 import torch
+from annotated_types import Gt, Lt
 
 from optim_core import OptimError, check_arguments, without_hooks
-from optim_core.arguments import Beta, LearningRate, NonNegative
+from optim_core.arguments import Beta, Finite, LearningRate, NonNegative, signature_of
+from optim_core.dry_step import is_dry_step
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
 
-__all__ = ["EvaluationModeError", "ScheduleFreeRAdam"]
+__all__ = ["EvaluationModeError", "InterpolationBeta", "ScheduleFreeRAdam"]
+
+InterpolationBeta = Annotated[float, Gt(0), Lt(1)]
+"""The coefficient of the interpolation between the weights; the evaluation weights divide by it."""
 
 
 class EvaluationModeError(OptimError, RuntimeError):
@@ -37,7 +42,7 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         eps: added to the denominator.
         weight_decay: weight decay, calculated at the training weights.
         r: power of the polynomial weighting in the average.
-        weight_lr_power: power of the learning rate in the weighting.
+        weight_lr_power: power of the learning rate in the weighting; zero or more.
         foreach: use the multi-tensor implementation.
         silent_sgd_phase: do not move the parameters in the first few steps, where RAdam's variance
             is not yet tractable, instead of taking plain gradient steps.
@@ -50,11 +55,11 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         self,
         params: ParamsT,
         lr: LearningRate = 0.0025,
-        betas: tuple[Beta, Beta] = (0.9, 0.999),
+        betas: tuple[InterpolationBeta, Beta] = (0.9, 0.999),
         eps: NonNegative = 1e-8,
         weight_decay: NonNegative = 0.0,
-        r: float = 0.0,
-        weight_lr_power: float = 2.0,
+        r: Finite = 0.0,
+        weight_lr_power: NonNegative = 2.0,
         foreach: bool | None = True,
         silent_sgd_phase: bool = True,
     ) -> None:
@@ -77,10 +82,17 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         """Add a parameter group in the mode that the optimizer is in; the dictionary is not changed.
 
         In evaluation mode its weights count as evaluation weights, as all others do.
+
+        Raises:
+            InvalidArgumentsError: an option of the group breaks a rule.
         """
         if isinstance(param_group, dict):
+            arguments = signature_of(ScheduleFreeRAdam).arguments
+            options = {name: value for name, value in param_group.items() if name in arguments and name != "params"}
+            # Also makes a float of a rate given as a tensor, which the library would turn into NaN.
+            checked = check_arguments(ScheduleFreeRAdam, options)
             mode = self.param_groups[0]["train_mode"] if self.param_groups else True
-            param_group = {**param_group, "train_mode": mode}
+            param_group = {**param_group, **checked, "train_mode": mode}
         super().add_param_group(param_group)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -95,13 +107,23 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         Raises:
             EvaluationModeError: the optimizer is in evaluation mode.
         """
+        update = without_hooks(super().step)
+        if closure is None and is_dry_step(self):
+            # Without state there is one set of weights, so that it is of no matter which mode this is.
+            before = [dict(group) for group in self.param_groups]
+            for group in self.param_groups:
+                group["train_mode"] = True
+            update(self, None)
+            for group, options in zip(self.param_groups, before, strict=True):
+                group.update(options)
+            return None
         if not all(group["train_mode"] for group in self.param_groups):
             raise EvaluationModeError(
                 f"{type(self).__name__}.step() was called in evaluation mode, where the parameters are the averaged "
                 "weights. Call train() on the optimizer (or on the ComponentOptimizers) after an evaluation, or "
                 "evaluate inside ComponentOptimizers.eval_mode()"
             )
-        loss: float | None = without_hooks(super().step)(self, closure)
+        loss: float | None = update(self, closure)
         return loss
 
     def train(self) -> None:

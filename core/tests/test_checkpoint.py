@@ -1,0 +1,528 @@
+"""Checkpoints: whole or not at all, checked before anything changes, exact when resumed."""
+
+import copy
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from optim_core import (
+    CheckpointError,
+    CheckpointMismatchError,
+    OptimizerRegistry,
+    ResumeWarning,
+    ScheduledOptimizer,
+    WarmupCosine,
+    build_optimizers,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+
+class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
+    """AdamW on a schedule."""
+
+
+class Averaged(torch.optim.SGD):
+    """SGD with a second set of weights to evaluate, which rounding makes impossible to undo exactly."""
+
+    def add_param_group(self, param_group):
+        super().add_param_group({**param_group, "train_mode": True})
+
+    @torch.no_grad()
+    def _switch(self, to_training, factor):
+        for group in self.param_groups:
+            if group["train_mode"] is not to_training:
+                group["train_mode"] = to_training
+                for parameter in group["params"]:
+                    parameter.mul_(factor)
+
+    def train(self):
+        self._switch(True, 0.3)
+
+    def eval(self):
+        self._switch(False, 1 / 0.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWFactory:
+    """AdamW with warmup and cosine."""
+
+    peak_lr: float = 0.01
+    total_steps: int = 50
+    weight_decay: float = 0.01
+
+    def build(self, params):
+        schedule = WarmupCosine(peak_lr=self.peak_lr, total_steps=self.total_steps, warmup_steps=5)
+        return ScheduledAdamW(params, schedule=schedule, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AveragedFactory:
+    """SGD with modes."""
+
+    lr: float = 0.05
+    momentum: float = 0.9
+
+    def build(self, params):
+        return Averaged(params, lr=self.lr, momentum=self.momentum)
+
+
+REGISTRY = OptimizerRegistry()
+REGISTRY.register("adamw", AdamWFactory)
+REGISTRY.register("averaged", AveragedFactory)
+CONFIGURATION = {"body": {"type": "adamw", "params": {}}, "head": {"type": "averaged", "params": {}}}
+
+
+def make_models(seed=0):
+    torch.manual_seed(seed)
+    models = nn.ModuleDict({"body": nn.Linear(4, 8), "head": nn.Linear(8, 3), "frozen": nn.Linear(2, 2)})
+    models["frozen"].requires_grad_(False)
+    return models
+
+
+def make(configuration=CONFIGURATION, seed=0):
+    models = make_models(seed)
+    return models, build_optimizers(models, configuration, registry=REGISTRY)
+
+
+def train(models, optimizers, steps, start=0):
+    for step in range(start, start + steps):
+        torch.manual_seed(step)
+        optimizers.zero_grad()
+        models["head"](models["body"](torch.randn(16, 4)).tanh()).square().mean().backward()
+        optimizers.step()
+
+
+def weights(models):
+    return {name: value.clone() for name, value in models.state_dict().items()}
+
+
+def everything(models, optimizers):
+    return copy.deepcopy((models.state_dict(), optimizers.state_dict()))
+
+
+def same(left, right):
+    if isinstance(left, torch.Tensor):
+        return isinstance(right, torch.Tensor) and left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    return type(left) is type(right) and left == right
+
+
+def test_a_resumed_run_ends_with_the_very_weights_of_one_that_went_through(tmp_path):
+    models, optimizers = make()
+    train(models, optimizers, 20)
+    save_checkpoint(tmp_path, models, optimizers, extra={"step": 20})
+    train(models, optimizers, 20, start=20)
+
+    resumed, resumed_optimizers = make(seed=1)
+    extra = load_checkpoint(tmp_path, resumed, resumed_optimizers)
+    train(resumed, resumed_optimizers, 20, start=extra["step"])
+
+    assert same(everything(resumed, resumed_optimizers), everything(models, optimizers))
+
+
+def test_saving_changes_nothing_not_even_the_last_bit(tmp_path):
+    models, optimizers = make()
+    train(models, optimizers, 7)
+    before = everything(models, optimizers)
+
+    save_checkpoint(tmp_path, models, optimizers)
+
+    assert same(everything(models, optimizers), before)
+
+
+def test_weight_files_hold_the_evaluation_weights(tmp_path):
+    models, optimizers = make()
+    train(models, optimizers, 7)
+    training = models["head"].weight.detach().clone()
+    save_checkpoint(tmp_path, models, optimizers)
+
+    published = make_models(seed=5)
+    load_checkpoint(tmp_path, published, None)
+
+    torch.testing.assert_close(published["head"].weight, training / 0.3)
+    assert torch.equal(published["body"].weight, models["body"].weight)
+
+
+def test_an_optimizer_saved_in_evaluation_mode_is_loaded_in_it(tmp_path):
+    models, optimizers = make()
+    train(models, optimizers, 3)
+    optimizers.eval()
+    before = everything(models, optimizers)
+    save_checkpoint(tmp_path, models, optimizers)
+
+    resumed, resumed_optimizers = make(seed=1)
+    load_checkpoint(tmp_path, resumed, resumed_optimizers)
+
+    assert same(everything(resumed, resumed_optimizers), before)
+
+
+def test_a_checkpoint_saved_before_the_first_step_is_resumed(tmp_path):
+    models, optimizers = make()
+    save_checkpoint(tmp_path, models, optimizers)
+    resumed, resumed_optimizers = make(seed=1)
+    load_checkpoint(tmp_path, resumed, resumed_optimizers)
+    train(models, optimizers, 5)
+    train(resumed, resumed_optimizers, 5)
+    assert same(everything(resumed, resumed_optimizers), everything(models, optimizers))
+
+
+def test_one_module_is_saved_whole(tmp_path):
+    configuration = {"0": {"type": "adamw"}, "2.0": {"type": "averaged"}}
+
+    def build(seed):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False), nn.Sequential(nn.Linear(4, 2)))
+        return model, build_optimizers(model, configuration, registry=REGISTRY)
+
+    model, optimizers = build(0)
+    model(torch.randn(9, 4)).sum().backward()
+    optimizers.step()
+    save_checkpoint(tmp_path, model, optimizers)
+    other, other_optimizers = build(1)
+    load_checkpoint(tmp_path, other, other_optimizers)
+
+    assert same(dict(other.state_dict()), dict(model.state_dict()))
+    assert same(other_optimizers.state_dict(), optimizers.state_dict())
+
+
+def test_a_wrapped_module_loads_into_a_bare_one(tmp_path):
+    models, optimizers = make()
+    train(models, optimizers, 2)
+    wrapped = {name: nn.DataParallel(module) for name, module in models.items()}
+    save_checkpoint(tmp_path, wrapped, optimizers)
+    bare, bare_optimizers = make(seed=1)
+    load_checkpoint(tmp_path, bare, bare_optimizers)
+    assert same(everything(bare, bare_optimizers), everything(models, optimizers))
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "ä ö", "A" * 300, "con", ""])
+def test_any_component_name_makes_a_file(tmp_path, name):
+    models = {name: nn.Linear(2, 2), name.lower() + "x": nn.Linear(2, 2)}
+    configuration = {key: {"type": "adamw"} for key in models}
+    optimizers = build_optimizers(models, configuration, registry=REGISTRY)
+    save_checkpoint(tmp_path / "run", models, optimizers)
+    load_checkpoint(tmp_path / "run", models, optimizers)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_component_names_that_differ_in_case_have_files_of_their_own(tmp_path):
+    models = {"net": nn.Linear(2, 2), "NET": nn.Linear(2, 2)}
+    optimizers = build_optimizers(models, {key: {"type": "adamw"} for key in models}, registry=REGISTRY)
+    save_checkpoint(tmp_path, models, optimizers)
+    files = [path.name.lower() for path in tmp_path.glob("data-*/*")]
+    assert len(files) == len(set(files)) == 5
+
+
+def test_extra_comes_back(tmp_path):
+    models, optimizers = make()
+    extra = {"step": 3, "rng": torch.get_rng_state(), "nested": {"list": [1, 2.5, "three", None, (True,)]}}
+    save_checkpoint(tmp_path, models, optimizers, extra=extra)
+    assert same(load_checkpoint(tmp_path, models, optimizers), extra)
+
+
+def test_extra_that_could_not_be_loaded_is_refused_and_the_previous_checkpoint_stays(tmp_path):
+    models, optimizers = make()
+    save_checkpoint(tmp_path, models, optimizers, extra={"step": 1})
+    with pytest.raises(ValueError, match=r"extra\.pt.*weights_only"):
+        save_checkpoint(tmp_path, models, optimizers, extra={"path": Path("x")})
+    assert load_checkpoint(tmp_path, models, optimizers) == {"step": 1}
+    assert len(list(tmp_path.glob("*data-*"))) == 1
+
+
+def test_old_data_goes_when_the_new_is_there(tmp_path):
+    models, optimizers = make()
+    for _ in range(3):
+        save_checkpoint(tmp_path, models, optimizers)
+    assert sorted(path.name.split("-")[0] for path in tmp_path.iterdir()) == ["checkpoint.json", "data"]
+
+
+def files_of(directory):
+    return [directory / "checkpoint.json", *sorted(directory.glob("data-*/*"))]
+
+
+@pytest.mark.parametrize("index", range(7))
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "emptied"])
+def test_a_damaged_file_is_named_and_nothing_changes(tmp_path, index, damage):
+    models, optimizers = make()
+    train(models, optimizers, 3)
+    save_checkpoint(tmp_path, models, optimizers)
+    assert len(files_of(tmp_path)) == 7
+    path = files_of(tmp_path)[index]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(
+        {"missing": b"", "truncated": content[: len(content) // 2], "flipped": content, "emptied": b""}[damage]
+    )
+    if damage == "missing":
+        path.unlink()
+    other, other_optimizers = make(seed=1)
+    train(other, other_optimizers, 1)
+    before = everything(other, other_optimizers)
+
+    if (index, damage) == (0, "flipped"):
+        path.write_text('{"format": 1}')
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path, other, other_optimizers)
+
+    assert path.name in str(caught.value)
+    assert same(everything(other, other_optimizers), before)
+
+
+def test_an_empty_folder_is_no_checkpoint(tmp_path):
+    models, optimizers = make()
+    with pytest.raises(CheckpointError, match="there is no checkpoint here"):
+        load_checkpoint(tmp_path / "nowhere", models, optimizers)
+
+
+def test_a_format_of_the_future_says_to_upgrade(tmp_path):
+    models, optimizers = make()
+    save_checkpoint(tmp_path, models, optimizers)
+    manifest = json.loads((tmp_path / "checkpoint.json").read_text())
+    (tmp_path / "checkpoint.json").write_text(json.dumps({**manifest, "format": 99}))
+    with pytest.raises(CheckpointError, match=r"99.*Upgrade"):
+        load_checkpoint(tmp_path, models, optimizers)
+
+
+def test_a_checkpoint_holding_code_is_refused(tmp_path):
+    models, optimizers = make()
+    save_checkpoint(tmp_path, models, optimizers)
+    path = next(tmp_path.glob("data-*/extra.pt"))
+    torch.save({"run": subprocess.Popen}, path)
+    manifest = json.loads((tmp_path / "checkpoint.json").read_text())
+    sound = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    manifest["files"]["extra.pt"] = sound
+    (tmp_path / "checkpoint.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"extra\.pt.*can't be loaded"):
+        load_checkpoint(tmp_path, models, optimizers)
+
+
+def refuse(tmp_path, models, optimizers):
+    before = everything(models, optimizers)
+    with pytest.raises(CheckpointMismatchError) as caught:
+        load_checkpoint(tmp_path, models, optimizers)
+    assert same(everything(models, optimizers), before)
+    return str(caught.value)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    models, optimizers = make()
+    train(models, optimizers, 3)
+    save_checkpoint(tmp_path, models, optimizers)
+    return tmp_path
+
+
+def test_another_model_is_refused_with_every_difference(saved):
+    models = nn.ModuleDict({"body": nn.Linear(4, 9, bias=False), "head": nn.Linear(9, 3)})
+    message = refuse(saved, models, build_optimizers(models, CONFIGURATION, registry=REGISTRY))
+    assert "only in the checkpoint: 'frozen'" in message
+    assert "only in the checkpoint: 'bias'" in message
+    assert "'weight' is [8, 4] in the checkpoint and [9, 4] in the model" in message
+    assert "'weight' is [3, 8] in the checkpoint and [3, 9] in the model" in message
+
+
+def test_another_optimizer_is_refused(saved):
+    configuration = {"body": {"type": "averaged"}, "head": {"type": "averaged"}}
+    message = refuse(saved, *make(configuration))
+    assert "'body'" in message
+    assert "adamw (ScheduledAdamW) in the checkpoint and averaged (Averaged)" in message
+
+
+def test_other_components_are_refused(saved):
+    models = make_models()
+    models["head"].requires_grad_(False)
+    message = refuse(saved, models, build_optimizers(models, CONFIGURATION, registry=REGISTRY))
+    assert "optimizers: only in the checkpoint: 'head'" in message
+
+
+def test_parameters_in_another_order_are_refused(saved):
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(8))
+            self.weight = nn.Parameter(torch.zeros(8, 4))
+
+    models = nn.ModuleDict({**dict(make_models().items()), "body": Turned()})
+    message = refuse(saved, models, build_optimizers(models, CONFIGURATION, registry=REGISTRY))
+    assert "in another order" in message
+
+
+def changed(**params):
+    return {**CONFIGURATION, "body": {"type": "adamw", "params": params}}
+
+
+def formula(step, peak, total, warmup=5):
+    if step < warmup:
+        return peak * step / warmup
+    progress = torch.tensor((step - warmup) / (total - 1 - warmup), dtype=torch.float64)
+    return (peak * (1 + torch.cos(torch.pi * progress)) / 2).item()
+
+
+def test_a_changed_configuration_holds_from_here_on_and_every_value_is_named(tmp_path):
+    models, optimizers = make()
+    train(models, optimizers, 20)
+    save_checkpoint(tmp_path, models, optimizers)
+    configuration = changed(total_steps=100, peak_lr=0.02, weight_decay=0.5)
+    configuration["head"] = {"type": "averaged", "params": {"momentum": 0.5}}
+    resumed, resumed_optimizers = make(configuration)
+
+    with pytest.warns(ResumeWarning) as caught:
+        load_checkpoint(tmp_path, resumed, resumed_optimizers)
+
+    (warning,) = caught
+    message = str(warning.message)
+    assert "the configuration's values hold" in message
+    assert "body.total_steps: is 50 in the checkpoint and 100 now" in message
+    assert "body.peak_lr: is 0.01 in the checkpoint and 0.02 now" in message
+    assert "body.weight_decay: is 0.01 in the checkpoint and 0.5 now" in message
+    assert "head.momentum: is 0.9 in the checkpoint and 0.5 now" in message
+    assert "body.lr" not in message
+    group = resumed_optimizers["body"].param_groups[0]
+    assert group["lr"] == pytest.approx(formula(20, 0.02, 100))
+    assert group["weight_decay"] == 0.5
+    assert resumed_optimizers["head"].param_groups[0]["momentum"] == 0.5
+    assert torch.equal(resumed["body"].weight, models["body"].weight)
+
+
+def test_the_checkpoints_values_hold_where_that_is_chosen(tmp_path):
+    models, optimizers = make()
+    train(models, optimizers, 20)
+    save_checkpoint(tmp_path, models, optimizers)
+    resumed, resumed_optimizers = make(changed(total_steps=100, weight_decay=0.5))
+
+    with pytest.warns(ResumeWarning, match="the checkpoint's values hold"):
+        load_checkpoint(tmp_path, resumed, resumed_optimizers, on_mismatch="checkpoint")
+
+    train(models, optimizers, 20, start=20)
+    train(resumed, resumed_optimizers, 20, start=20)
+    assert same(everything(resumed, resumed_optimizers), everything(models, optimizers))
+
+
+def test_a_changed_configuration_is_an_error_where_that_is_chosen(tmp_path):
+    models, optimizers = make()
+    train(models, optimizers, 5)
+    save_checkpoint(tmp_path, models, optimizers)
+    resumed, resumed_optimizers = make(changed(total_steps=100))
+    before = everything(resumed, resumed_optimizers)
+    with pytest.raises(CheckpointMismatchError, match=r"body\.total_steps"):
+        load_checkpoint(tmp_path, resumed, resumed_optimizers, on_mismatch="error")
+    assert same(everything(resumed, resumed_optimizers), before)
+
+
+def test_a_default_written_out_is_no_change(tmp_path):
+    models, optimizers = make()
+    save_checkpoint(tmp_path, models, optimizers)
+    resumed, resumed_optimizers = make(changed(total_steps="50", peak_lr="1e-2", weight_decay=0.01))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_checkpoint(tmp_path, resumed, resumed_optimizers)
+
+
+def test_an_option_changed_by_the_training_itself_is_restored(tmp_path):
+    models, optimizers = make()
+    optimizers["head"].param_groups[0]["lr"] = 0.001
+    optimizers["body"].param_groups[0]["weight_decay"] = 0.3
+    save_checkpoint(tmp_path, models, optimizers)
+    resumed, resumed_optimizers = make()
+    load_checkpoint(tmp_path, resumed, resumed_optimizers)
+    assert resumed_optimizers["head"].param_groups[0]["lr"] == 0.001
+    assert resumed_optimizers["body"].param_groups[0]["weight_decay"] == 0.3
+
+
+class Crash(BaseException):
+    """The machine stops here."""
+
+
+# One save makes ten calls of fsync: six files, the folder, its parent, the manifest, the parent again.
+INSTANTS = [("os.fsync", call) for call in range(10)]
+INSTANTS += [("torch.save", call) for call in range(6)]
+INSTANTS += [("pathlib.Path.rename", 0), ("pathlib.Path.replace", 0), ("json.dump", 0)]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("function", "call"), INSTANTS)
+def test_a_failure_at_any_point_leaves_one_whole_checkpoint(tmp_path, monkeypatch, function, moment, call):
+    models, optimizers = make()
+    save_checkpoint(tmp_path, models, optimizers, extra={"step": 0})
+    first = everything(models, optimizers)
+    train(models, optimizers, 3)
+    second = everything(models, optimizers)
+    module, _, name = function.rpartition(".")
+    owner = Path if module == "pathlib.Path" else sys.modules[module]
+    original, calls = getattr(owner, name), []
+
+    def crashing(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == call + 1 and moment == "before":
+            raise Crash
+        result = original(*args, **kwargs)
+        if len(calls) == call + 1:
+            raise Crash
+        return result
+
+    monkeypatch.setattr(owner, name, crashing)
+    with pytest.raises(Crash):
+        save_checkpoint(tmp_path, models, optimizers, extra={"step": 3})
+    monkeypatch.undo()
+
+    assert same(everything(models, optimizers), second)
+    resumed, resumed_optimizers = make(seed=1)
+    step = load_checkpoint(tmp_path, resumed, resumed_optimizers)["step"]
+    assert same(everything(resumed, resumed_optimizers), {0: first, 3: second}[step])
+    save_checkpoint(tmp_path, models, optimizers)
+    assert len(list(tmp_path.glob("*data-*"))) == 1
+
+
+SAVER = """
+import sys, torch
+from torch import nn
+from optim_core import OptimizerRegistry, build_optimizers, save_checkpoint
+
+class Factory:
+    def build(self, params):
+        return torch.optim.AdamW(params)
+
+registry = OptimizerRegistry()
+registry.register("adamw", Factory)
+models = {"net": nn.Linear(300, 300)}
+optimizers = build_optimizers(models, {"net": {"type": "adamw"}}, registry=registry)
+for step in range(1, 100_000):
+    with torch.no_grad():
+        models["net"].weight.fill_(step)
+    save_checkpoint(sys.argv[1], models, optimizers, extra={"step": step})
+"""
+
+
+def test_sigkill_at_any_moment_leaves_one_whole_checkpoint(tmp_path):
+    models = {"net": nn.Linear(300, 300)}
+    manifest = tmp_path / "checkpoint.json"
+    last = 0
+    for round_number in range(6):
+        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SAVER), str(tmp_path)])
+        before = manifest.stat().st_mtime_ns if manifest.exists() else 0
+        deadline = time.monotonic() + 60
+        while not manifest.exists() or manifest.stat().st_mtime_ns == before:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        time.sleep(0.0037 * round_number)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        last = load_checkpoint(tmp_path, models, None)["step"]
+        assert torch.equal(models["net"].weight, torch.full((300, 300), float(last)))
+    assert last >= 1
