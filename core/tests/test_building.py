@@ -511,3 +511,8 @@ def test_any_other_error_of_a_factory_is_its_own_with_a_note(registry: Optimizer
 
     assert caught.value is error
     assert caught.value.__notes__ == ["raised while building the optimizer of component 'net' (odd)"]
+
+
+def test_components_that_are_not_named_by_strings_are_refused() -> None:
+    with pytest.raises(TypeError, match="strings as component names, not 0"):
+        build_optimizers({0: nn.Linear(2, 2)}, {"net": {"type": "adam"}})  # type: ignore[dict-item]

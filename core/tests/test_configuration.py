@@ -491,3 +491,11 @@ def test_problems_print_where_what_and_what_to_do(write: Write) -> None:
         "  - line 5: head.typ: no such key. Did you mean 'type'?",
         "  - line 4: head.type: required, but not given. It names the optimizer",
     ]
+
+
+def test_aliases_of_aliases_do_not_make_a_short_file_endless(tmp_path: Path) -> None:
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join([*lines, "model: {component_optims: {net: {type: adam}}}"]), encoding="utf-8")
+    assert read_configuration(path).specs["net"].type == "adam"

@@ -98,7 +98,7 @@ class Signature:
     Attributes:
         arguments: by name, in the order of the constructor.
         open: whether it takes any further name (`**kwargs`).
-        positional_only: names that no configuration can give, because they have no keyword.
+        positional_only: required ones that no configuration can give, because they have no keyword.
     """
 
     arguments: Mapping[str, Argument]
@@ -117,7 +117,7 @@ def signature_of(target: type) -> Signature:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             is_open = True
         elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-            positional_only.append(parameter.name)
+            positional_only += [parameter.name] if parameter.default is _REQUIRED else []
         elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
             arguments[parameter.name] = Argument(parameter.name, hints.get(parameter.name, Any), parameter.default)
     return Signature(arguments, is_open, tuple(positional_only))

@@ -44,6 +44,8 @@ class ComponentSource:
                 f"not {type(models).__name__}"
             )
         self.roots = named_modules_of(models)
+        if unnamed := [name for name in self.roots if not isinstance(name, str)]:
+            raise TypeError(f"models must have strings as component names, not {unnamed[0]!r}")
 
     def find(self, name: str) -> Component | Problem:
         """The component of that name, or what is wrong with the name (with an empty path)."""

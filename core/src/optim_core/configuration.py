@@ -18,6 +18,7 @@ __all__ = ["ComponentSpec", "Configuration", "read_configuration"]
 
 _SPEC_KEYS = ("type", "params")
 _ROOT = ("model", "component_optims")
+_DEEPEST = 5  # model.component_optims.<component>.params.<name>
 _Path = tuple[Hashable, ...]
 
 
@@ -195,7 +196,7 @@ def _load(path: Path) -> tuple[object, dict[_Path, int]]:
         node = loader.get_single_node()
         lines: dict[_Path, int] = {}
         if node is not None:
-            _record_lines(loader, node, (), lines, set())
+            _record_lines(loader, node, (), lines, set(), set())
         document = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -211,14 +212,22 @@ def _load(path: Path) -> tuple[object, dict[_Path, int]]:
     return document, lines
 
 
-def _record_lines(loader: _Loader, node: yaml.Node, path: _Path, lines: dict[_Path, int], open_nodes: set[int]) -> None:
-    """Note the line of every key below `node`, and refuse a key that one mapping has twice."""
-    if not isinstance(node, yaml.CollectionNode) or id(node) in open_nodes:
+def _record_lines(
+    loader: _Loader, node: yaml.Node, path: _Path, lines: dict[_Path, int], open_nodes: set[int], known: set[int]
+) -> None:
+    """Note the line of every key below `node`, and refuse a key that one mapping has twice.
+
+    A node that aliases repeat has its keys noted at each place, but only as deep as components'
+    params lie: aliases of aliases would make a short file endless.
+    """
+    repeated_too_deep = id(node) in known and len(path) > _DEEPEST
+    if not isinstance(node, yaml.CollectionNode) or id(node) in open_nodes or repeated_too_deep:
         return
+    known.add(id(node))
     open_nodes.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _record_lines(loader, item, (*path, index), lines, open_nodes)
+            _record_lines(loader, item, (*path, index), lines, open_nodes, known)
         open_nodes.discard(id(node))
         return
     own: dict[Hashable, int] = {}
@@ -233,10 +242,10 @@ def _record_lines(loader: _Loader, node: yaml.Node, path: _Path, lines: dict[_Pa
                 problem = f"key {key!r} stands twice in one mapping (first on line {own[key]})"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             own[key] = lines[(*path, key)] = line
-            _record_lines(loader, value_node, (*path, key), lines, open_nodes)
+            _record_lines(loader, value_node, (*path, key), lines, open_nodes, known)
     for anchored in merged:
         inherited: dict[_Path, int] = {}
-        _record_lines(loader, anchored, path, inherited, open_nodes)
+        _record_lines(loader, anchored, path, inherited, open_nodes, known)
         # The first to have a key has all that is below it.
         lines.update((place, line) for place, line in inherited.items() if place[len(path)] not in own)
         own.update((place[-1], line) for place, line in inherited.items() if len(place) == len(path) + 1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from optim_core.discovery import HOOKS_GROUP, FactoryEntry, find_entries
+from optim_core.discovery import DISABLE_VARIABLE, HOOKS_GROUP, FactoryEntry, find_entries
 from optim_core.errors import OptimWarning
 
 if TYPE_CHECKING:
@@ -100,14 +100,18 @@ def hook_manager() -> pluggy.PluginManager:
     Register hooks of your own with `hook_manager().register(module_or_object)`.
     """
     global _manager
+    failures: list[str] = []
     with _lock:
         if _manager is None:
             manager = _bare_manager()
-            for entry in find_entries(HOOKS_GROUP):
-                if not entry.disabled:
-                    _register(manager, entry)
+            usable = [entry for entry in find_entries(HOOKS_GROUP) if not entry.disabled]
+            failures += filter(None, (_register(manager, entry) for entry in usable))
             _manager = manager
-        return _manager
+        manager = _manager
+    # Last: a warning may be an error, and is to be one only once.
+    for failure in failures:
+        warnings.warn(failure, HookLoadWarning, stacklevel=2)
+    return manager
 
 
 def _bare_manager() -> pluggy.PluginManager:
@@ -119,7 +123,8 @@ def _bare_manager() -> pluggy.PluginManager:
     return manager
 
 
-def _register(manager: pluggy.PluginManager, entry: FactoryEntry) -> None:
+def _register(manager: pluggy.PluginManager, entry: FactoryEntry) -> str | None:
+    """Load and register an entry's hooks; returns what to warn about where that fails."""
     name = f"{entry.distribution}:{entry.key}"
     plugin: object = None
     try:
@@ -132,11 +137,10 @@ def _register(manager: pluggy.PluginManager, entry: FactoryEntry) -> None:
         # Anything can go wrong in a stranger's import; it costs that stranger's hooks only.
         if manager.get_name(plugin) == name:
             manager.unregister(plugin)
-        warnings.warn(
+        _log.debug("loading the hooks %s failed", entry.value, exc_info=error)
+        return (
             f"the hooks {entry.key!r} of {entry.provider} can't be used and are left out: "
             f"{type(error).__name__}: {error}. Upgrade or uninstall {entry.distribution}, or name it in "
-            "OPTIM_DISABLE_PLUGINS",
-            HookLoadWarning,
-            stacklevel=2,
+            f"{DISABLE_VARIABLE}"
         )
-        _log.debug("loading the hooks %s failed", entry.value, exc_info=error)
+    return None
