@@ -7,6 +7,7 @@ should have a certain build: OPTIM_TORCH="torch==2.13.0" nox.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import nox
@@ -19,6 +20,10 @@ nox.options.reuse_venv = "yes"
 
 ROOT = Path(__file__).parent
 PYTHONS = ["3.11", "3.12", "3.13"]
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+if RUNNING not in PYTHONS and sys.version_info >= (3, 11):
+    # So that a machine with another Python only doesn't pass by running nothing.
+    PYTHONS.append(RUNNING)
 TORCH = os.environ.get("OPTIM_TORCH", "torch")
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
 PLUGINS = {

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pydantic
 import pytest
@@ -15,21 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optim_core.arguments import (
-    Beta,
-    LearningRate,
-    NonNegative,
-    PeakLearningRate,
     Rule,
-    StepCount,
-    Steps,
     check_arguments,
     missing_arguments,
-    nearest,
     signature_of,
     validate_arguments,
     validate_fields,
 )
 from optim_core.errors import InvalidArgumentsError, Problem
+from optim_core.quantities import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount, Steps
+from optim_core.spelling import nearest
 
 if TYPE_CHECKING:
     from only_for_type_checkers import Mystery  # type: ignore[import-not-found]
@@ -291,17 +286,16 @@ def test_a_callable_argument_takes_a_callable() -> None:
     assert len(problems_with(typed(Callable[[int], int]), x="abs")) == 1
 
 
-SPAN = Rule(("low", "high"), lambda low, high: low < high, "must be less than high")
-
-
 @dataclass(frozen=True)
 class Span:
+    RULES: ClassVar[tuple[Rule, ...]] = (Rule(("low", "high"), lambda low, high: low < high, "must be less than high"),)
+
     low: Annotated[float, Ge(0)]
     high: Annotated[float, Lt(100)] = 10.0
     parts: tuple[int, ...] = field(default=(), init=True)
 
     def __post_init__(self) -> None:
-        validate_fields(self, (SPAN,))
+        validate_fields(self)
 
 
 def test_a_rule_is_reported_on_its_first_argument_with_the_others_values() -> None:
@@ -338,7 +332,13 @@ def test_several_problems_are_listed_below_one_headline() -> None:
 
 
 def test_check_arguments_returns_what_was_given_and_no_defaults() -> None:
-    assert check_arguments(Span, {"low": "1"}, (SPAN,)) == {"low": 1.0}
+    assert check_arguments(Span, {"low": "1"}) == {"low": 1.0}
+
+
+def test_a_partial_check_asks_no_rule_about_what_is_left_out() -> None:
+    assert check_arguments(Span, {"low": 50}, partial=True) == {"low": 50.0}
+    with pytest.raises(InvalidArgumentsError):
+        check_arguments(Span, {"low": 50})
 
 
 def test_signature_of_a_dataclass_without_its_uninitialised_fields() -> None:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.arguments import PeakLearningRate
 from optim_core.building import UncoveredParametersWarning, build_optimizers
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.errors import (
@@ -23,6 +22,7 @@ from optim_core.errors import (
     Problem,
     UnknownOptimizerError,
 )
+from optim_core.quantities import PeakLearningRate
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
 
 SGD_SPEC = {"type": "sgd", "params": {"lr": 0.1}}
@@ -516,3 +516,21 @@ def test_any_other_error_of_a_factory_is_its_own_with_a_note(registry: Optimizer
 def test_components_that_are_not_named_by_strings_are_refused() -> None:
     with pytest.raises(TypeError, match="strings as component names, not 0"):
         build_optimizers({0: nn.Linear(2, 2)}, {"net": {"type": "adam"}})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("name", ["0.", "..0", ".0", "0..weight"])
+def test_names_with_empty_parts_are_no_components(name: str) -> None:
+    registry = OptimizerRegistry()
+    registry.register("sgd", SGD)
+    with pytest.raises(ConfigurationError, match="no such component"):
+        build_optimizers(nn.Sequential(nn.Linear(2, 2)), {name: {"type": "sgd"}}, registry=registry)
+
+
+def test_hints_do_not_name_what_a_wrapper_hides() -> None:
+    registry = OptimizerRegistry()
+    registry.register("sgd", SGD)
+    models = {"enc": nn.DataParallel(nn.Sequential(nn.Linear(2, 2)))}
+    with pytest.raises(ConfigurationError) as caught:
+        build_optimizers(models, {"enc.1": {"type": "sgd"}}, registry=registry)
+    assert "'enc.0'" in str(caught.value)
+    assert "module" not in str(caught.value)

@@ -19,6 +19,7 @@ from torch import nn
 from optim_core import (
     CheckpointError,
     CheckpointMismatchError,
+    ComponentOptimizers,
     OptimizerRegistry,
     ResumeWarning,
     ScheduledOptimizer,
@@ -444,6 +445,128 @@ def test_an_option_changed_by_the_training_itself_is_restored(tmp_path):
     assert resumed_optimizers["body"].param_groups[0]["weight_decay"] == 0.3
 
 
+def test_other_folders_beside_a_checkpoint_are_left_alone(tmp_path):
+    for name in ("data-raw", "data-123", ".data-x.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "precious").write_text("yes")
+    models, optimizers = make()
+    save_checkpoint(tmp_path, models, optimizers)
+    save_checkpoint(tmp_path, models, optimizers)
+    assert len(list(tmp_path.glob("*/precious"))) == 3
+
+
+def test_training_weights_of_parameters_without_a_name_are_restored(tmp_path):
+    def build(seed):
+        models, optimizers = make(seed=seed)
+        late = nn.Parameter(torch.randn(3, generator=torch.Generator().manual_seed(seed)))
+        optimizers["head"].add_param_group({"params": [late]})
+        return models, optimizers, late
+
+    models, optimizers, late = build(0)
+    late.grad = torch.ones(3)
+    optimizers.step()
+    models["late"] = nn.ParameterList([late])
+    save_checkpoint(tmp_path, models, optimizers)
+    resumed, resumed_optimizers, resumed_late = build(1)
+    resumed["late"] = nn.ParameterList([resumed_late])
+    load_checkpoint(tmp_path, resumed, resumed_optimizers)
+    assert torch.equal(resumed_late, late)
+
+
+def test_optimizers_put_together_by_hand_are_resumed_exactly(tmp_path):
+    def build(seed):
+        models = make_models(seed)
+        return models, ComponentOptimizers({"head": Averaged(models["head"].parameters(), lr=0.1)})
+
+    models, optimizers = build(0)
+    save_checkpoint(tmp_path, models, optimizers)
+    resumed, resumed_optimizers = build(1)
+    load_checkpoint(tmp_path, resumed, resumed_optimizers)
+    assert same(weights(resumed), weights(models))
+
+
+def test_a_refusal_half_way_leaves_everything_as_it_was(saved):
+    class Stubborn(nn.Linear):
+        def _load_from_state_dict(self, *arguments):
+            super()._load_from_state_dict(*arguments)
+            raise RuntimeError("not today")
+
+    models, _ = make(seed=1)
+    models["head"] = Stubborn(8, 3)
+    models["frozen"].requires_grad_(False)
+    optimizers = build_optimizers(models, changed(total_steps=70), registry=REGISTRY)
+    before = everything(models, optimizers)
+    schedule = optimizers["body"].schedule
+
+    with pytest.raises(CheckpointMismatchError, match="not today"):
+        load_checkpoint(saved, models, optimizers, on_mismatch="checkpoint")
+
+    assert same(everything(models, optimizers), before)
+    assert optimizers["body"].schedule == schedule
+
+
+def test_an_optimizers_refusal_puts_the_others_back_under_any_policy(saved):
+    models, optimizers = make(changed(total_steps=70), seed=1)
+    before = everything(models, optimizers)
+
+    def refuse(optimizer):
+        raise RuntimeError("not today")
+
+    optimizers["head"].register_load_state_dict_post_hook(refuse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CheckpointMismatchError, match="not today"):
+            load_checkpoint(saved, models, optimizers, on_mismatch="checkpoint")
+
+    assert same(everything(models, optimizers), before)
+    assert optimizers["body"].schedule.total_steps == 70
+
+
+def test_values_taken_over_from_a_checkpoint_are_what_the_next_one_records(saved, tmp_path):
+    models, optimizers = make(changed(weight_decay=0.5))
+    with pytest.warns(ResumeWarning):
+        load_checkpoint(saved, models, optimizers, on_mismatch="checkpoint")
+    save_checkpoint(tmp_path / "second", models, optimizers)
+
+    models, optimizers = make(changed(weight_decay=0.5))
+    with pytest.raises(CheckpointMismatchError, match=r"body\.weight_decay: is 0\.01 in the checkpoint and 0\.5 now"):
+        load_checkpoint(tmp_path / "second", models, optimizers, on_mismatch="error")
+
+
+def test_the_version_of_a_module_travels_with_its_weights(tmp_path):
+    class Versioned(nn.Linear):
+        _version = 3
+        seen = None
+
+        def _load_from_state_dict(self, state, prefix, metadata, *rest):
+            type(self).seen = metadata.get("version")
+            super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+    models = {"net": Versioned(2, 2)}
+    optimizers = build_optimizers(models, {"net": {"type": "adamw"}}, registry=REGISTRY)
+    save_checkpoint(tmp_path, models, optimizers)
+    load_checkpoint(tmp_path, models, optimizers)
+    assert Versioned.seen == 3
+
+
+def test_only_what_the_configuration_says_is_listed_and_not_what_follows_from_it(saved):
+    models = make_models()
+    configuration = changed(peak_lr=0.02)
+    optimizers = build_optimizers(models, configuration, registry=REGISTRY)
+    with pytest.warns(ResumeWarning) as caught:
+        load_checkpoint(saved, models, optimizers)
+    assert str(caught[0].message).count(" in the checkpoint and ") == 1
+
+
+def test_a_manifest_that_leaves_files_out_or_points_outside_is_damaged(saved):
+    models, optimizers = make()
+    manifest = json.loads((saved / "checkpoint.json").read_text())
+    for broken in ({**manifest, "files": {}}, {**manifest, "data": "../elsewhere"}, {**manifest, "models": 3}, []):
+        (saved / "checkpoint.json").write_text(json.dumps(broken))
+        with pytest.raises(CheckpointError, match=r"checkpoint\.json: the file is damaged"):
+            load_checkpoint(saved, models, optimizers)
+
+
 class Crash(BaseException):
     """The machine stops here."""
 
@@ -511,7 +634,6 @@ for step in range(1, 100_000):
 def test_sigkill_at_any_moment_leaves_one_whole_checkpoint(tmp_path):
     models = {"net": nn.Linear(300, 300)}
     manifest = tmp_path / "checkpoint.json"
-    last = 0
     for round_number in range(6):
         process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SAVER), str(tmp_path)])
         before = manifest.stat().st_mtime_ns if manifest.exists() else 0
@@ -525,4 +647,3 @@ def test_sigkill_at_any_moment_leaves_one_whole_checkpoint(tmp_path):
         process.wait()
         last = load_checkpoint(tmp_path, models, None)["step"]
         assert torch.equal(models["net"].weight, torch.full((300, 300), float(last)))
-    assert last >= 1

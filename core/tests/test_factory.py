@@ -6,13 +6,13 @@ import copy
 import doctest
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pydantic
 import pytest
 from annotated_types import Gt
 
-from optim_core.arguments import Rule, validate_fields
+from optim_core.arguments import Rule
 from optim_core.errors import InvalidArgumentsError
 from optim_core.factory import OptimizerFactory, construct_factory, effective_params
 
@@ -184,12 +184,10 @@ class Ruled(Recording):
     low: float
     high: float
     steps: int = 1
-
-    def __post_init__(self) -> None:
-        validate_fields(self, [Rule(("low", "high"), lambda low, high: low < high, "must be less than high")])
+    RULES: ClassVar[tuple[Rule, ...]] = (Rule(("low", "high"), lambda low, high: low < high, "must be less than high"),)
 
 
-def test_a_broken_rule_of_a_dataclass_is_a_problem() -> None:
+def test_a_broken_rule_of_a_factory_is_a_problem() -> None:
     assert str(refusal(Ruled, low=3, high=2)) == "Ruled: low = 3.0: must be less than high (high = 2.0)"
 
 

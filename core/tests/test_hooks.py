@@ -10,13 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pluggy
 import pytest
 import torch
 from torch import nn
 
 from optim_core import hooks
-from optim_core.building import build_optimizers
+from optim_core.building import UncoveredParametersWarning, build_optimizers
 from optim_core.component_optimizers import ComponentOptimizers
+from optim_core.errors import ConfigurationError
 from optim_core.hooks import HookLoadWarning, hook_manager, hookimpl
 from optim_core.registry import OptimizerRegistry
 
@@ -84,14 +86,14 @@ def test_an_implementation_comes_before_the_default_and_gets_every_argument() ->
         @hookimpl
         def optim_param_groups(self, component: Any, module: Any, spec: Any) -> Any:
             seen.update(component=component, module=module, spec=spec)
-            return [module.bias]
+            return [{"params": [module.bias]}, {"params": [module.weight]}]
 
     hook_manager().register(Hooks())
     module = nn.Linear(2, 1)
 
     optimizers = build(module)
 
-    assert optimizers["net"].param_groups[0]["params"] == [module.bias]
+    assert [group["params"] for group in optimizers["net"].param_groups] == [[module.bias], [module.weight]]
     assert (seen["component"], seen["module"]) == ("net", module)
     assert (seen["spec"].type, seen["spec"].component) == ("test_sgd", "net")
 
@@ -112,7 +114,7 @@ def test_none_leaves_the_choice_to_the_next() -> None:
 def test_first_result_wins() -> None:
     def choosing(name: str) -> object:
         return SimpleNamespace(
-            optim_param_groups=hookimpl(lambda module: [{"params": module.weight, "chosen_by": name}])
+            optim_param_groups=hookimpl(lambda module: [{"params": list(module.parameters()), "chosen_by": name}])
         )
 
     hook_manager().register(choosing("earlier"))
@@ -300,3 +302,59 @@ def test_same_hook_name_twice_in_one_distribution_costs_the_second_only(distribu
 
     with pytest.warns(HookLoadWarning, match="hooks_more"):
         assert chosen_by() == "hooks_mark"
+
+
+def test_a_hook_that_leaves_parameters_out_is_noticed() -> None:
+    class Hooks:
+        @hookimpl
+        def optim_param_groups(self, module: Any) -> Any:
+            return [module.weight]
+
+    hook_manager().register(Hooks())
+    with pytest.warns(UncoveredParametersWarning, match=r"net \(1 parameters\)"):
+        build(nn.Linear(2, 1))
+
+
+def test_a_hook_that_gives_away_another_components_parameters_is_refused() -> None:
+    first, second = nn.Linear(2, 1), nn.Linear(2, 1)
+
+    class Hooks:
+        @hookimpl
+        def optim_param_groups(self) -> Any:
+            return list(first.parameters())
+
+    hook_manager().register(Hooks())
+    configuration = {name: {"type": "test_sgd"} for name in ("first", "second")}
+    registry = OptimizerRegistry()
+    registry.register("test_sgd", SGD)
+    with pytest.raises(ConfigurationError, match=r"second: was given parameters that component 'first' has"):
+        build_optimizers({"first": first, "second": second}, configuration, registry=registry)
+
+
+def test_a_misspelt_hook_registered_in_process_is_an_error_at_the_next_build() -> None:
+    class Hooks:
+        @hookimpl
+        def optim_param_group(self) -> None: ...
+
+    hook_manager().register(Hooks())
+    with pytest.raises(pluggy.PluginValidationError, match="optim_param_group"):
+        build()
+
+
+def test_hooks_may_register_others_while_they_are_loaded(distribution: Install) -> None:
+    source = """
+from optim_core import hook_manager, hookimpl
+
+class Inner:
+    @hookimpl
+    def optim_param_groups(self, module):
+        return [{"params": list(module.parameters()), "chosen_by": "inner"}]
+
+hook_manager().register(Inner())
+
+@hookimpl
+def optim_build():
+    return None
+"""
+    distribution("optim-nested", modules={"optim_nested": source}, hooks={"nested": "optim_nested"})
+    assert chosen_by() == "inner"

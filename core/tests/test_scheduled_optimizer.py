@@ -512,3 +512,22 @@ def test_training_over_the_horizon_warns_of_nothing() -> None:
             optimizer.step(closure_of(optimizer))  # type: ignore[arg-type]
 
     assert (optimizer.schedule_step, caught) == (10, [])
+
+
+def test_a_first_step_with_zero_gradients_at_rate_zero_counts_at_once() -> None:
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = sgd_over([parameter])
+    parameter.grad = torch.zeros(3)
+
+    optimizer.step()
+
+    assert rates(optimizer) == [formula(1)]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
+def test_adding_a_group_to_a_copy_is_no_change_from_outside(copied: Callable[[ScheduledSGD], ScheduledSGD]) -> None:
+    optimizer = copied(sgd())
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.01})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        advance(optimizer, 2)

@@ -2,7 +2,7 @@
 
     python examples/digits/train.py
     python examples/digits/train.py --resume
-    torchrun --nproc-per-node 2 examples/digits/train.py
+    torchrun --nproc-per-node 2 examples/digits/train.py --run-dir runs/digits-2
 
 The data are scikit-learn's handwritten digits, which come with the package. Everything random
 follows from the seed and the number of the step, so that a run which was killed ends, resumed, with
@@ -31,7 +31,6 @@ from tqdm import tqdm
 from optim_core import (
     CheckpointError,
     ComponentOptimizers,
-    ConfigurationError,
     build_optimizers,
     load_checkpoint,
     save_checkpoint,
@@ -49,6 +48,16 @@ class Data:
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+
+
+def read_settings(path: Path) -> dict[str, int]:
+    """The section `training` of the configuration."""
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings = settings.get("training") if isinstance(settings, dict) else None
+    names = ("epochs", "batch_size", "checkpoint_every", "seed")
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(name), int) for name in names):
+        raise ValueError(f"{path}: needs a section 'training' with whole numbers for {', '.join(names)}")
+    return settings
 
 
 def load_data(device: torch.device) -> Data:
@@ -87,7 +96,7 @@ def digest(model: nn.Module) -> str:
 
 
 def train(arguments: argparse.Namespace, rank: int, world_size: int, device: torch.device) -> None:
-    settings = yaml.safe_load(arguments.config.read_text(encoding="utf-8"))["training"]
+    settings = read_settings(arguments.config)
     seed, batch_size = settings["seed"], settings["batch_size"]
     data = load_data(device)
     torch.manual_seed(seed)
@@ -118,7 +127,7 @@ def train(arguments: argparse.Namespace, rank: int, world_size: int, device: tor
         mine = batch_indices(step, len(data.train_images), batch_size, seed)[rank::world_size].to(device)
         optimizers.zero_grad()
         loss = nn.functional.cross_entropy(model(data.train_images[mine]), data.train_labels[mine])
-        torch.autograd.backward(loss)
+        loss.backward()
         rates = optimizers.learning_rates()
         optimizers.step()
 
@@ -175,11 +184,14 @@ def main() -> int:
     )
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        # Resuming is exact only where the kernels are.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
     if world_size > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         train(arguments, rank, world_size, device)
-    except (CheckpointError, ConfigurationError, OSError) as error:
+    except (CheckpointError, OSError, ValueError, yaml.YAMLError) as error:
         log.error("%s", error)
         return 1
     finally:

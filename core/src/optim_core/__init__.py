@@ -15,6 +15,7 @@ if _TYPE_CHECKING:
     from optim_core.component_optimizers import ComponentOptimizers
     from optim_core.configuration import ComponentSpec
     from optim_core.discovery import FactoryEntry
+    from optim_core.dry_step import is_dry_step
     from optim_core.errors import (
         CheckpointError,
         CheckpointMismatchError,
@@ -31,8 +32,18 @@ if _TYPE_CHECKING:
     )
     from optim_core.factory import OptimizerFactory
     from optim_core.hooks import HookLoadWarning, hook_manager, hookimpl
+    from optim_core.quantities import (
+        Beta,
+        Finite,
+        LearningRate,
+        NonNegative,
+        PeakLearningRate,
+        StepCount,
+        Steps,
+    )
     from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
     from optim_core.schedule import Schedule, WarmupCosine
+    from optim_core.schedule_state import OnMismatch
     from optim_core.scheduled_optimizer import ScheduledOptimizer, ScheduleWarning
     from optim_core.step_hooks import without_hooks
 
@@ -45,6 +56,7 @@ _MODULES = {
     "component_optimizers": ("ComponentOptimizers",),
     "configuration": ("ComponentSpec",),
     "discovery": ("FactoryEntry",),
+    "dry_step": ("is_dry_step",),
     "errors": (
         "CheckpointError",
         "CheckpointMismatchError",
@@ -61,8 +73,18 @@ _MODULES = {
     ),
     "factory": ("OptimizerFactory",),
     "hooks": ("HookLoadWarning", "hook_manager", "hookimpl"),
+    "quantities": (
+        "Beta",
+        "Finite",
+        "LearningRate",
+        "NonNegative",
+        "PeakLearningRate",
+        "StepCount",
+        "Steps",
+    ),
     "registry": ("OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry"),
     "schedule": ("Schedule", "WarmupCosine"),
+    "schedule_state": ("OnMismatch",),
     "scheduled_optimizer": ("ScheduleWarning", "ScheduledOptimizer"),
     "step_hooks": ("without_hooks",),
 }
@@ -70,6 +92,7 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "OPTIMIZER_BUILDER_REGISTRY",
+    "Beta",
     "CheckpointError",
     "CheckpointMismatchError",
     "ComponentOptimizers",
@@ -78,13 +101,18 @@ __all__ = [
     "DuplicateOptimizerError",
     "FactoryEntry",
     "FactoryLoadError",
+    "Finite",
     "HookLoadWarning",
     "InvalidArgumentsError",
     "InvalidFactoryError",
+    "LearningRate",
+    "NonNegative",
+    "OnMismatch",
     "OptimError",
     "OptimWarning",
     "OptimizerFactory",
     "OptimizerRegistry",
+    "PeakLearningRate",
     "Problem",
     "ResumeWarning",
     "Rule",
@@ -92,6 +120,8 @@ __all__ = [
     "ScheduleWarning",
     "ScheduledOptimizer",
     "StateMismatchError",
+    "StepCount",
+    "Steps",
     "UncoveredParametersWarning",
     "UnknownOptimizerError",
     "WarmupCosine",
@@ -99,6 +129,7 @@ __all__ = [
     "check_arguments",
     "hook_manager",
     "hookimpl",
+    "is_dry_step",
     "load_checkpoint",
     "save_checkpoint",
     "validate_fields",

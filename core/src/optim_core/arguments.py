@@ -9,55 +9,30 @@ annotations and checked by pydantic.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import pydantic
-from annotated_types import Ge, Gt, Lt
-from pydantic import AllowInfNan
 
 from optim_core.errors import InvalidArgumentsError, Problem
+from optim_core.spelling import nearest
 
 __all__ = [
-    "Beta",
-    "Finite",
-    "LearningRate",
-    "NonNegative",
-    "PeakLearningRate",
     "Rule",
     "Signature",
-    "StepCount",
-    "Steps",
     "check_arguments",
     "has_exponent",
     "missing_arguments",
-    "nearest",
     "problems_of_pydantic",
     "signature_of",
     "validate_arguments",
     "validate_fields",
 ]
-
-Finite = Annotated[float, AllowInfNan(False)]
-"""A number that is neither infinite nor NaN."""
-PeakLearningRate = Annotated[Finite, Gt(0)]
-"""An absolute learning rate above zero."""
-LearningRate = Annotated[Finite, Ge(0)]
-"""An absolute learning rate."""
-NonNegative = Annotated[Finite, Ge(0)]
-"""A finite number, zero or more."""
-Beta = Annotated[float, Ge(0), Lt(1)]
-"""The coefficient of a running average."""
-StepCount = Annotated[int, Ge(1)]
-"""A number of optimizer updates, at least one."""
-Steps = Annotated[int, Ge(0)]
-"""A number of optimizer updates, zero or more."""
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 _REQUIRED = inspect.Parameter.empty
@@ -66,6 +41,9 @@ _REQUIRED = inspect.Parameter.empty
 @dataclass(frozen=True)
 class Rule:
     """A rule across arguments, checked once each of them is right by itself.
+
+    A class with the attribute `RULES: ClassVar[tuple[Rule, ...]]` has its configuration checked
+    against them.
 
     Attributes:
         arguments: the names it is about; a violation is reported on the first.
@@ -124,13 +102,16 @@ def signature_of(target: type) -> Signature:
 
 
 def validate_arguments(
-    target: type, values: Mapping[str, Any], rules: Iterable[Rule] = ()
+    target: type, values: Mapping[str, Any], *, partial: bool = False
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Convert `values` to what `target`'s constructor declares, and list what is wrong with them.
 
-    Returns the converted values of the arguments that are right, and a problem for each unknown
-    name, for each value that doesn't fit its annotation, and for each broken rule among those that
-    do. Missing arguments are not looked for.
+    Rules across arguments are those of its class attribute `RULES`, if it has one; `partial` asks
+    only those whose arguments are all given. Missing arguments are not looked for.
+
+    Returns:
+        The converted values of the arguments that are right, and a problem for each unknown name,
+        for each value that doesn't fit its annotation, and for each broken rule among those that do.
     """
     signature = signature_of(target)
     converted: dict[str, Any] = {}
@@ -153,9 +134,9 @@ def validate_arguments(
             converted[name] = result
         else:
             problems.append(Problem(name + misplaced, f"= {_short(value)}: must be a number, not true or false"))
-    for rule in rules:
-        known = {name: a.default for name, a in signature.arguments.items() if not a.required and name not in values}
-        known.update(converted)
+    defaults = {name: a.default for name, a in signature.arguments.items() if not a.required and name not in values}
+    known = converted if partial else {**defaults, **converted}
+    for rule in _rules_of(target):
         if all(name in known for name in rule.arguments) and not rule.holds(*(known[n] for n in rule.arguments)):
             problems.append(_broken(rule, known))
     return converted, problems
@@ -171,37 +152,46 @@ def missing_arguments(target: type, values: Iterable[str]) -> list[Problem]:
     ]
 
 
-def check_arguments(target: type, values: Mapping[str, Any], rules: Iterable[Rule] = ()) -> dict[str, Any]:
+def _rules_of(target: type) -> tuple[Rule, ...]:
+    rules = getattr(target, "RULES", ())
+    return tuple(rule for rule in rules if isinstance(rule, Rule)) if isinstance(rules, (tuple, list)) else ()
+
+
+def check_arguments(target: type, values: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
     """Convert arguments that a constructor was called with, or refuse them all at once.
+
+    Types and constraints are those of the constructor's annotations, rules across arguments those
+    of the class attribute `RULES`, a tuple of `Rule`.
+
+    Args:
+        target: the class.
+        values: arguments by name; those left out have their defaults.
+        partial: the others are none of this call's business, as those that a parameter group leaves
+            out: no rule about them is asked.
+
+    Returns:
+        The converted values.
 
     Raises:
         InvalidArgumentsError: a value doesn't fit its annotation, or a rule is broken.
     """
-    converted, problems = validate_arguments(target, values, rules)
+    converted, problems = validate_arguments(target, values, partial=partial)
     if problems:
         raise InvalidArgumentsError(target.__name__, problems)
     return converted
 
 
-def validate_fields(instance: Any, rules: Iterable[Rule] = ()) -> None:
+def validate_fields(instance: Any) -> None:
     """Convert and check the fields of a frozen dataclass, from its `__post_init__`.
+
+    Rules across fields are those of its class attribute `RULES`, a tuple of `Rule`.
 
     Raises:
         InvalidArgumentsError: with every field and rule that is wrong.
     """
     values = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance) if field.init}
-    for name, value in check_arguments(type(instance), values, rules).items():
+    for name, value in check_arguments(type(instance), values).items():
         object.__setattr__(instance, name, value)
-
-
-def nearest(name: object, candidates: Sequence[str]) -> list[str]:
-    """The candidates spelt most like `name`, best first; where none is, those that it is a part of."""
-    text = str(name).lower()
-    likeness = {c: difflib.SequenceMatcher(None, text, c.lower()).ratio() for c in candidates}
-    best = max(likeness.values(), default=0.0)
-    similar = [c for c in sorted(candidates, key=lambda c: -likeness[c]) if likeness[c] >= max(0.6, best - 0.1)]
-    words = [c for c in candidates if text and text in c.replace("-", "_").split("_")]
-    return (similar or words)[:3]
 
 
 def problems_of_pydantic(error: pydantic.ValidationError, *prefix: str) -> list[Problem]:

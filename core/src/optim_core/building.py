@@ -59,7 +59,7 @@ def build_optimizers(
         others, but skipped, and logged.
 
     Raises:
-        ConfigurationError: with every problem of the configuration at once; nothing was built.
+        ConfigurationError: with every problem of the configuration at once; no model has changed.
     """
     if uncovered not in ("warn", "error", "ignore"):
         raise ValueError(f"uncovered = {uncovered!r}: must be 'warn', 'error' or 'ignore'")
@@ -93,6 +93,12 @@ def build_optimizers(
 
     trained = {name: component for name, component in components.items() if not component.is_frozen}
     optimizers = _build(trained, factories, configuration)
+    # Once more over what the optimizers really have: a hook may have left some out.
+    groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+    missed = source.uncovered({id(parameter) for group in groups for parameter in group["params"]})
+    unlisted = _describe_uncovered(missed) if missed else None
+    if unlisted and uncovered == "error":
+        raise _error(configuration, [Problem("model.component_optims", unlisted)])
     skipped = [name for name in components if name not in trained]
     for name in skipped:
         _log.info("component %r is skipped: it has no trainable parameter", name)
@@ -143,8 +149,11 @@ def _shared_parameters(components: Mapping[str, Component], configuration: Confi
 def _build(
     components: Mapping[str, Component], factories: Mapping[str, OptimizerFactory], configuration: Configuration
 ) -> dict[str, Optimizer]:
-    hooks = hook_manager().hook
+    manager = hook_manager()
+    manager.check_pending()
+    hooks = manager.hook
     optimizers: dict[str, Optimizer] = {}
+    owners: dict[int, str] = {}
     problems: list[Problem] = []
     for name, component in components.items():
         spec = configuration.specs[name]
@@ -159,12 +168,27 @@ def _build(
             raise
         if isinstance(optimizer, Optimizer):
             optimizers[name] = optimizer
+            problems += _claimed_twice(name, optimizer, owners, configuration)
             continue
         what = f"{spec.type!r} built a {type(optimizer).__name__}, not a torch.optim.Optimizer"
         problems.append(configuration.locate(Problem("type", what), spec))
     if problems:
         raise _error(configuration, problems)
     return optimizers
+
+
+def _claimed_twice(
+    name: str, optimizer: Optimizer, owners: dict[int, str], configuration: Configuration
+) -> list[Problem]:
+    """A problem where a hook gave an optimizer parameters that another has; notes whose they are."""
+    others = set()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            owner = owners.setdefault(id(parameter), name)
+            others |= {owner} - {name}
+    message = f"was given parameters that component {', '.join(map(repr, sorted(others)))} has"
+    hint = "An implementation of the hook optim_param_groups must keep to the component's own"
+    return [configuration.locate(Problem("", message, hint), configuration.specs[name])] if others else []
 
 
 def _build_problems(error: ValueError | TypeError) -> list[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optim_core.arguments import nearest
 from optim_core.configuration import ComponentSpec
 from optim_core.errors import StateMismatchError
+from optim_core.scheduled_optimizer import ScheduledOptimizer
+from optim_core.spelling import nearest
 
 __all__ = ["ComponentOptimizers"]
 
@@ -42,10 +43,12 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
     ) -> None:
         self._optimizers = dict(optimizers)
         self.specs: Mapping[str, ComponentSpec] = dict(specs or {})
-        self.params: Mapping[str, Mapping[str, Any]] = dict(params or {})
+        self.params: dict[str, Mapping[str, Any]] = dict(params or {})
         self._parameters = {name: dict(named) for name, named in (parameters or {}).items()}
         self.skipped: tuple[str, ...] = tuple(skipped)
-        self._initial_options = {name: _options_of(optimizer) for name, optimizer in self._optimizers.items()}
+        self._initial_options: dict[str, Sequence[Mapping[str, Any]]] = {
+            name: _options_of(optimizer) for name, optimizer in self._optimizers.items()
+        }
 
     def __getitem__(self, component: str) -> Optimizer:
         try:
@@ -127,17 +130,8 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         """Every optimizer's state dict, by component."""
         return {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
 
-    def load_state_dict(
-        self,
-        state_dict: Mapping[str, Mapping[str, Any]],
-        load: Callable[[str, Optimizer, dict[str, Any]], None] | None = None,
-    ) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Mapping[str, Any]]) -> None:
         """Restore every optimizer; where one refuses its state, all are as they were.
-
-        Args:
-            state_dict: what `state_dict()` returned.
-            load: called with component, optimizer and state in place of
-                `optimizer.load_state_dict(state)`.
 
         Raises:
             StateMismatchError: the components differ, or an optimizer refuses its state (the cause
@@ -147,27 +141,38 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
             raise StateMismatchError(
                 f"the state is of the components {sorted(state_dict)}, the optimizers are of {sorted(self._optimizers)}"
             )
-        # References, not copies: loading replaces what is in an optimizer and leaves the old alone.
-        previous: dict[str, dict[str, Any]] = {}
-        for name, optimizer in self._optimizers.items():
-            previous[name] = optimizer.state_dict()
-            try:
-                if load is None:
+        with self.restored_on_failure():
+            for name, optimizer in self._optimizers.items():
+                try:
                     optimizer.load_state_dict(dict(state_dict[name]))
-                else:
-                    load(name, optimizer, dict(state_dict[name]))
-            except Exception as error:
-                for loaded, state in previous.items():
-                    self._optimizers[loaded].load_state_dict(state)
-                if isinstance(error, (ValueError, KeyError, TypeError)):
+                except (ValueError, KeyError, TypeError) as error:
                     raise StateMismatchError(f"component {name!r}: {error}") from error
-                raise
+
+    @contextmanager
+    def restored_on_failure(self) -> Iterator[None]:
+        """Puts every optimizer back to what it was, if loading states inside the block raises."""
+        # References, not copies: loading puts new objects in place and leaves the old ones alone.
+        before = {name: dict(optimizer.__getstate__()) for name, optimizer in self._optimizers.items()}
+        try:
+            yield
+        except BaseException:
+            for name, optimizer in self._optimizers.items():
+                if isinstance(optimizer, ScheduledOptimizer):
+                    optimizer._restore(before[name])
+                else:
+                    optimizer.__setstate__(before[name])
+            raise
 
     def parameters_of(self, component: str) -> Mapping[str, Tensor]:
         """The parameters that a component had when its optimizer was built, by name within it."""
         return self._parameters.get(component, {})
 
-    def initial_options(self, component: str) -> tuple[Mapping[str, Any], ...]:
+    def adopt(self, component: str, params: Mapping[str, Any], initial_options: Sequence[Mapping[str, Any]]) -> None:
+        """Take over the values that a checkpoint was built with, in place of the configuration's."""
+        self.params[component] = dict(params)
+        self._initial_options[component] = tuple(initial_options)
+
+    def initial_options(self, component: str) -> Sequence[Mapping[str, Any]]:
         """The options of each parameter group of a component, as its optimizer was built with them."""
         return self._initial_options[component]
 

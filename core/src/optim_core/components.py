@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from optim_core.arguments import nearest
 from optim_core.errors import Problem
+from optim_core.spelling import nearest
 
 __all__ = ["Component", "ComponentSource", "named_modules_of", "unwrapped"]
 
@@ -96,12 +96,12 @@ class ComponentSource:
 
 
 def named_modules_of(models: Models) -> dict[str, nn.Module]:
-    """The modules to look in by name, unwrapped; a single module has the empty name."""
+    """The modules to look in by name, without their wrappers; a single module has the empty name."""
     if isinstance(models, nn.Module):
         module = unwrapped(models)
         # A dictionary of modules is its entries, whether a plain one or PyTorch's.
         return dict(module.items()) if isinstance(module, nn.ModuleDict) else {"": module}
-    return dict(models)
+    return {name: unwrapped(module) if isinstance(module, nn.Module) else module for name, module in models.items()}
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -117,7 +117,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:
-    for name in filter(None, path.split(".")):
+    for name in path.split(".") if path else ():
         try:
             # Not named_children(), which leaves out the second name of a module that has two.
             module = unwrapped(module).get_submodule(name)

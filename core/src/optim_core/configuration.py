@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from optim_core.arguments import nearest
 from optim_core.errors import ConfigurationError, Problem
+from optim_core.spelling import nearest
 
 __all__ = ["ComponentSpec", "Configuration", "read_configuration"]
 
@@ -35,7 +35,7 @@ class ComponentSpec:
 
     component: str
     type: str
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
     path: str = ""
 
 

@@ -24,7 +24,7 @@ class FactoryEntry:
     """Something found in an entry-point group, not yet imported.
 
     Attributes:
-        key: the entry point's name: the registry key.
+        key: the entry point's name; for a factory the registry key.
         distribution: the name of the distribution that provides it.
         version: that distribution's version.
         value: the object reference, `package.module:Class`.
@@ -48,7 +48,12 @@ class FactoryEntry:
         return f"{self.distribution} {self.version} ({self.value})"
 
     def load(self) -> object:
-        """Import what the entry points to; whatever the import raises is raised."""
+        """Import what the entry points to.
+
+        Raises:
+            LookupError: it was registered in this process, and has no entry point.
+            Exception: whatever the import raises.
+        """
         if self._entry_point is None:
             raise LookupError(f"{self.key!r} has no entry point")
         return self._entry_point.load()
@@ -103,6 +108,7 @@ def _provider(point: importlib_metadata.EntryPoint) -> tuple[str, str]:
 
 
 def _log_unreadable(distribution: object, error: Exception) -> None:
+    # Not every kind of distribution has a place, and those that do have no public name for it.
     where = getattr(distribution, "_path", "an unknown place")
     _log.warning("the metadata of a distribution at %s can't be read and is ignored: %r", where, error)
 

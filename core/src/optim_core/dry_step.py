@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 __all__ = ["is_dry_step"]
 
 
-def is_dry_step(optimizer: torch.optim.Optimizer) -> bool:
+def is_dry_step(optimizer: torch.optim.Optimizer, own_rates: Sequence[object] = ()) -> bool:
     """Whether a `step()` without a closure, made now, is that dry step.
 
-    To save or load an optimizer without state, torch.distributed.checkpoint sets every rate to zero,
-    every gradient to zeros, and steps. Nothing may come of it but the state's existence.
+    To save or load an optimizer without state, torch.distributed.checkpoint puts a zero in place of
+    every rate and of every gradient, and steps. Nothing may come of it but the state's existence.
+
+    Args:
+        optimizer: about to step.
+        own_rates: the very objects that the optimizer itself put into its groups' `"lr"`, which may
+            well be zero in a real step; none of them is there in a dry one.
     """
-    if optimizer.state or any(float(group["lr"]) != 0 for group in optimizer.param_groups):
+    rates = [group["lr"] for group in optimizer.param_groups]
+    if optimizer.state or any(float(rate) != 0 for rate in rates):
+        return False
+    if any(rate is own for rate, own in zip(rates, own_rates, strict=False)):
         return False
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return bool(gradients) and all(_is_zero(gradient) for gradient in gradients)

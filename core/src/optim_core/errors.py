@@ -1,4 +1,4 @@
-"""Every error and warning that the core raises, and the one form in which it lists problems."""
+"""The errors that the core raises, the base of its warnings, and the one form in which it lists problems."""
 
 from __future__ import annotations
 

@@ -73,8 +73,6 @@ def construct_factory(target: type, params: Mapping[str, Any]) -> OptimizerFacto
         except (ValueError, TypeError) as error:
             problems = _constructor_problems(error)
             raise InvalidArgumentsError(target.__name__, problems) from error
-    if dataclasses.is_dataclass(target):
-        problems += _further_problems(target, params, converted, problems)
     raise InvalidArgumentsError(target.__name__, problems)
 
 
@@ -112,24 +110,3 @@ def _constructor_problems(error: ValueError | TypeError) -> list[Problem]:
     if isinstance(error, pydantic.ValidationError):
         return problems_of_pydantic(error)
     return [Problem("", str(error) or type(error).__name__, cause=error)]
-
-
-def _further_problems(
-    target: type, params: Mapping[str, Any], converted: Mapping[str, Any], known: list[Problem]
-) -> list[Problem]:
-    """Problems across arguments that a dataclass would report if it got so far.
-
-    Some of its arguments are wrong by themselves; it is constructed with them as they are, for what
-    it says of the others. Only a dataclass: its constructor does nothing but store and check.
-    """
-    names = signature_of(target).arguments
-    values = {name: converted.get(name, params.get(name)) for name in names if name in params or names[name].required}
-    try:
-        target(**values)
-    except InvalidArgumentsError as error:
-        reported = {problem.path.split(".")[0].split("[")[0] for problem in known}
-        return [p for p in error.problems if p.path.split(".")[0].split("[")[0] not in reported]
-    except Exception:
-        # It was given values known to be wrong; those problems are reported already.
-        return []
-    return []

@@ -7,6 +7,7 @@ with functions marked by `hookimpl`. They are loaded at the first build.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Iterable
@@ -97,16 +98,17 @@ _manager: pluggy.PluginManager | None = None
 def hook_manager() -> pluggy.PluginManager:
     """The plugin manager of this process, with every usable distribution's hooks registered.
 
-    Register hooks of your own with `hook_manager().register(module_or_object)`.
+    Register hooks of your own with `hook_manager().register(module_or_object)`; a name that is no
+    hook's is an error at the next build.
     """
     global _manager
     failures: list[str] = []
     with _lock:
         if _manager is None:
-            manager = _bare_manager()
+            # Set before anything is loaded: what is loaded may ask for the manager itself.
+            _manager = _bare_manager()
             usable = [entry for entry in find_entries(HOOKS_GROUP) if not entry.disabled]
-            failures += filter(None, (_register(manager, entry) for entry in usable))
-            _manager = manager
+            failures += filter(None, [_register(_manager, entry) for entry in usable])
         manager = _manager
     # Last: a warning may be an error, and is to be one only once.
     for failure in failures:
@@ -115,10 +117,8 @@ def hook_manager() -> pluggy.PluginManager:
 
 
 def _bare_manager() -> pluggy.PluginManager:
-    import optim_core.hooks as specifications  # itself: the module that holds the specifications
-
     manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(specifications)
+    manager.add_hookspecs(sys.modules[__name__])
     manager.register(_Defaults(), name="optim-core")
     return manager
 

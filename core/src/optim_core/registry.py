@@ -174,12 +174,12 @@ class OptimizerRegistry:
         return self._found
 
     def _unknown(self, key: object, *, registered_only: bool = False) -> UnknownOptimizerError:
-        # Here because only an error needs it: difflib need not be imported to list keys.
-        import difflib
+        # Here because only an error needs it: listing keys is to import as little as can be.
+        from optim_core.spelling import nearest
 
         name = str(key)
         known = tuple(self)
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=3)
+        near = nearest(name, known)
         reason = None
         blocked = [entry.provider for entry in self._disabled if entry.key == key]
         if registered_only and key in known:

@@ -7,14 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from optim_core.arguments import (
-    LearningRate,
-    PeakLearningRate,
-    Rule,
-    StepCount,
-    Steps,
-    validate_fields,
-)
+from optim_core.arguments import Rule, validate_fields
+from optim_core.quantities import LearningRate, PeakLearningRate, StepCount, Steps
 
 __all__ = ["Schedule", "WarmupCosine"]
 
@@ -86,10 +80,10 @@ class WarmupCosine:
         Rule(("start_lr", "peak_lr"), lambda s, p: s <= p, "must be at most peak_lr"),
         Rule(("end_lr", "peak_lr"), lambda e, p: e <= p, "must be at most peak_lr"),
     )
-    """The rules across arguments, for a factory with the same arguments to check."""
+    """The rules across arguments; a factory with the same arguments has them as its own."""
 
     def __post_init__(self) -> None:
-        validate_fields(self, self.RULES)
+        validate_fields(self)
 
     def options_at(self, step: int, peak_lr: float) -> dict[str, float]:
         """The learning rate of update `step`, for a group whose peak is `peak_lr`."""

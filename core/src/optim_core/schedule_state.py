@@ -47,14 +47,16 @@ class LoadPlan:
         schedule: the shape that holds from there.
         peaks: the peak of each group.
         kept: for each group, options that stay as they are in the optimizer.
-        notices: what to warn about.
+        inferred: what to warn about where the position is not in the state, but was inferred.
+        differing: what to warn about where the schedules differ.
     """
 
     step: int
     schedule: Schedule
     peaks: tuple[float, ...]
     kept: tuple[Mapping[str, Any], ...]
-    notices: tuple[str, ...]
+    inferred: str | None
+    differing: str | None
 
 
 def plan_load(
@@ -79,15 +81,15 @@ def plan_load(
         StateMismatchError: it can't be loaded, or not under this policy.
     """
     _require_same_groups(groups, state, owner)
-    step, notice = _saved_position(state, owner)
-    notices = [] if notice is None else [notice]
+    step, inferred = _saved_position(state, owner)
+    differing = None
     found = list(differences(schedule, groups, state))
     listing = "; ".join(map(str, found))
     if found and policy == "error":
         raise StateMismatchError(f"{owner}: the saved schedule differs: {listing}")
     if found:
         whose = "configuration" if policy == "config" else "checkpoint"
-        notices.append(f"{owner}: the saved schedule differs; the {whose}'s values hold from step {step}: {listing}")
+        differing = f"{owner}: the saved schedule differs; the {whose}'s values hold from step {step}: {listing}"
     peaks = [float(group[PEAK]) for group in groups]
     if policy == "checkpoint":
         schedule = _saved_schedule(schedule, state, owner) or schedule
@@ -101,7 +103,7 @@ def plan_load(
         if isinstance(group["lr"], Tensor):
             options["lr"] = group["lr"]
         kept.append(options)
-    return LoadPlan(step, schedule, tuple(peaks), tuple(kept), tuple(notices))
+    return LoadPlan(step, schedule, tuple(peaks), tuple(kept), inferred, differing)
 
 
 def differences(schedule: Schedule, groups: _Groups, state: Mapping[str, Any]) -> Iterator[Difference]:
@@ -168,7 +170,7 @@ def _require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str) 
     if not isinstance(state.get("param_groups"), list) or not isinstance(state.get("state"), Mapping):
         raise StateMismatchError(f"{owner}: this is no optimizer's state: it lacks 'state' or 'param_groups'")
     saved = state["param_groups"]
-    ours, theirs = [len(g["params"]) for g in groups], [len(g["params"]) for g in saved]
+    ours, theirs = [len(g["params"]) for g in groups], [len(g.get("params", ())) for g in saved]
     if ours != theirs:
         raise StateMismatchError(
             f"{owner}: the checkpoint has {_counted(theirs)}, the optimizer {_counted(ours)}. Build it over the "

@@ -78,8 +78,9 @@ class ScheduledOptimizer(torch.optim.Optimizer):
     on_mismatch: OnMismatch
     _warned_past_end = False
     _warned_overwritten = False
-    # The rates as they were last written, to notice when somebody else writes them.
-    _written: tuple[float, ...] = ()
+    # The rates as they were last written, object and value, to notice when somebody else writes them.
+    # None where that is not known: a copied or unpickled optimizer has only what PyTorch keeps.
+    _written: list[tuple[object, float]] | None = None
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         # Before the base class, whose constructor already adds the parameter groups.
         self.schedule = schedule
         self.on_mismatch = on_mismatch
+        self._written = []
         options.setdefault("lr", schedule.peak_lr)
         super().__init__(params, **options)
         if initial_step:
@@ -122,7 +124,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             The closure's loss, or None without one.
         """
         update = without_hooks(super().step)
-        if closure is None and is_dry_step(self):
+        if closure is None and is_dry_step(self, [rate for rate, _ in self._written or []]):
             update(self, None)
             self._reset_counts()
             return None
@@ -164,9 +166,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             # Every group has its own: one default is shared by all groups, and is the caller's.
             group["lr"] = group["lr"].detach().clone()
         group[STEP] = self.param_groups[0][STEP] if len(self.param_groups) > 1 else 0
-        options = self.schedule.options_at(group[STEP], group[PEAK])
-        _write(group, options)
-        self._written = (*self._written, options["lr"])
+        driven = self.schedule.options_at(group[STEP], group[PEAK])
+        _write(group, driven)
+        if self._written is not None:
+            self._written.append((group["lr"], driven["lr"]))
 
     def state_dict(self) -> StateDict:
         """The optimizer's state, with the schedule's shape and position under `"scheduler"`."""
@@ -203,13 +206,12 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         policy = self.on_mismatch if on_mismatch is None else on_mismatch
         if problems := _policy_problems(policy):
             raise InvalidArgumentsError(type(self).__name__, problems)
-        for notice in self._load(state_dict, policy):
+        plan = self._load(state_dict, policy)
+        for notice in filter(None, (plan.inferred, plan.differing)):
             warnings.warn(notice, ScheduleWarning, stacklevel=2)
 
-    def _load(
-        self, state_dict: StateDict, on_mismatch: OnMismatch, keep: Sequence[Collection[str]] = ()
-    ) -> tuple[str, ...]:
-        """`load_state_dict` for a caller that reports differences itself: returns the warnings.
+    def _load(self, state_dict: StateDict, on_mismatch: OnMismatch, keep: Sequence[Collection[str]] = ()) -> LoadPlan:
+        """`load_state_dict` for the checkpoints of this package, which report differences themselves.
 
         Args:
             state_dict: what `state_dict()` returned.
@@ -235,11 +237,17 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         finally:
             for handle in handles:
                 handle.remove()
-        return plan[-1].notices
+        return plan[-1]
 
     def __getstate__(self) -> dict[str, Any]:
         # The base class's keeps `defaults`, `state` and `param_groups` only.
         return {**super().__getstate__(), "schedule": self.schedule, "on_mismatch": self.on_mismatch}
+
+    def _restore(self, before: dict[str, Any]) -> None:
+        """Go back to what `__getstate__()` returned before a load, which puts new objects in place."""
+        self.__setstate__(before)
+        # A rate that is a tensor is the same tensor before and after, with a new value in it.
+        self._write_options(self.schedule_step)
 
     def _move_to(self, step: int) -> None:
         for group in self.param_groups:
@@ -252,14 +260,14 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             options = options_at(group[PEAK])
             _write(group, options)
-            written.append(options["lr"])
-        self._written = tuple(written)
+            written.append((group["lr"], options["lr"]))
+        self._written = written
 
     def _notice_overwritten(self) -> None:
         """Warn, once, of a learning rate that isn't what was last written here."""
-        if self._warned_overwritten:
+        if self._warned_overwritten or self._written is None:
             return
-        for index, (group, written) in enumerate(zip(self.param_groups, self._written, strict=False)):
+        for index, (group, (_, written)) in enumerate(zip(self.param_groups, self._written, strict=True)):
             if not _holds(group["lr"], written):
                 self._warned_overwritten = True
                 warnings.warn(
@@ -290,7 +298,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         default, peak = self.defaults["lr"], plan.schedule.peak_lr
         if math.isclose(float(default), self.schedule.peak_lr, rel_tol=1e-6):
             # A group that is added later without a peak of its own has the schedule's.
-            self.defaults["lr"] = torch.full_like(default, peak) if isinstance(default, Tensor) else peak
+            self.defaults = {
+                **self.defaults,
+                "lr": torch.full_like(default, peak) if isinstance(default, Tensor) else peak,
+            }
         self.schedule = plan.schedule
         for group, peak, kept in zip(self.param_groups, plan.peaks, plan.kept, strict=True):
             if "lr" not in kept and isinstance(group["lr"], Tensor):

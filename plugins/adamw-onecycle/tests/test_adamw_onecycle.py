@@ -487,3 +487,15 @@ def test_configuration_with_every_argument_of_onecyclelr_builds() -> None:
     expected = curve_of_onecyclelr(100, **{name: value for name, value in params.items() if name not in ours})
     assert [(rate, beta1) for rate, beta1, _ in curve(optimizers["head"], 100)] == [(r, b) for r, b, _ in expected]
     assert optimizers["head"].param_groups[0]["betas"][1] == 0.95
+
+
+def test_options_of_a_group_are_checked_and_nothing_is_added() -> None:
+    optimizer = AdamWWithOneCycle([torch.nn.Parameter(torch.ones(1))], max_lr=0.1, total_steps=10)
+
+    with pytest.raises(ValueError, match="3 problems") as caught:
+        optimizer.add_param_group(
+            {"params": [torch.nn.Parameter(torch.ones(1))], "betas": (2, 0.9), "eps": "x", "weight_decay": -1}
+        )
+
+    assert "betas[0] = 2: must be less than 1" in str(caught.value)
+    assert len(optimizer.param_groups) == 1

@@ -287,3 +287,15 @@ def test_wrong_configuration_is_refused_with_its_path() -> None:
     message = str(caught.value)
     assert "backbone.params.warmup_steps = 200000: must be less than total_steps" in message
     assert "backbone.params.peek_lr: no such argument. Did you mean 'peak_lr'" in message
+
+
+def test_options_of_a_group_are_checked_and_nothing_is_added() -> None:
+    optimizer = AdamWWithWarmupCosine([torch.nn.Parameter(torch.ones(1))], peak_lr=0.1, total_steps=10)
+
+    with pytest.raises(ValueError, match="3 problems") as caught:
+        optimizer.add_param_group(
+            {"params": [torch.nn.Parameter(torch.ones(1))], "betas": (2, 0.9), "eps": "x", "weight_decay": -1}
+        )
+
+    assert "betas[0] = 2: must be less than 1" in str(caught.value)
+    assert len(optimizer.param_groups) == 1

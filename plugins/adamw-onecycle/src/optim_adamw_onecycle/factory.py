@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from optim_adamw_onecycle.optimizer import AdamWWithOneCycle, LastEpoch
 from optim_adamw_onecycle.schedule import Divisor, Fraction, Momentum
-from optim_core import validate_fields
-from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount
+from optim_core import Beta, LearningRate, NonNegative, PeakLearningRate, Rule, StepCount, validate_fields
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
@@ -51,6 +50,7 @@ class AdamWOneCycleFactory:
         InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.
     """
 
+    RULES: ClassVar[tuple[Rule, ...]] = AdamWWithOneCycle.RULES
     example_params: ClassVar[dict[str, Any]] = {"max_lr": 1e-3, "total_steps": 1000}
 
     max_lr: PeakLearningRate
@@ -78,7 +78,7 @@ class AdamWOneCycleFactory:
     fused: bool | None = None
 
     def __post_init__(self) -> None:
-        validate_fields(self, AdamWWithOneCycle.RULES)
+        validate_fields(self)
 
     def build(self, params: ParamsT) -> AdamWWithOneCycle:
         """Make the optimizer over parameters or parameter groups."""

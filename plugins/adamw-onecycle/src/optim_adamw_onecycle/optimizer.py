@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
 
-from optim_adamw_onecycle.schedule import Divisor, Fraction, Momentum, OneCycle
-from optim_core import Rule, ScheduledOptimizer, check_arguments
-from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount
+from optim_adamw_onecycle.schedule import (
+    ONE_STEP_RISE,
+    Divisor,
+    Fraction,
+    Momentum,
+    OneCycle,
+    rises_in_one_step,
+)
+from optim_core import (
+    Beta,
+    LearningRate,
+    NonNegative,
+    OnMismatch,
+    PeakLearningRate,
+    Rule,
+    ScheduledOptimizer,
+    StepCount,
+    check_arguments,
+)
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
 
 __all__ = ["AdamWWithOneCycle", "LastEpoch"]
+
+_GROUP_OPTIONS = ("betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach", "capturable", "fused")
 
 LastEpoch = Annotated[int, Ge(-1)]
 
@@ -67,8 +85,8 @@ class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
         ),
         Rule(
             ("pct_start", "total_steps", "epochs", "steps_per_epoch"),
-            lambda fraction, *horizon: fraction * (horizon_of(*horizon) or 0) != 1,
-            "must not make the rising phase one step long, over which OneCycleLR divides by zero",
+            lambda fraction, *horizon: not rises_in_one_step(fraction, horizon_of(*horizon)),
+            ONE_STEP_RISE,
         ),
         Rule(("fused", "foreach"), lambda f, e: not (f and e), "can't be true together with foreach"),
         Rule(("fused", "differentiable"), lambda f, d: not (f and d), "can't be true together with differentiable"),
@@ -102,7 +120,7 @@ class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        on_mismatch: Literal["config", "checkpoint", "error"] = "config",
+        on_mismatch: OnMismatch = "config",
     ) -> None:
         horizon = {"total_steps": total_steps, "epochs": epochs, "steps_per_epoch": steps_per_epoch}
         shape = {
@@ -127,7 +145,7 @@ class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
             "fused": fused,
         }
         rest = {"max_lr": max_lr, "last_epoch": last_epoch, "lr": lr}
-        checked = check_arguments(AdamWWithOneCycle, horizon | shape | options | rest, self.RULES)
+        checked = check_arguments(AdamWWithOneCycle, horizon | shape | options | rest)
         schedule = OneCycle(
             peak_lr=checked["max_lr"],
             total_steps=horizon_of(*(checked[name] for name in horizon)),
@@ -147,6 +165,21 @@ class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
                 checked["lr"],
                 first,
             )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group, which joins the schedule at its current position.
+
+        Args:
+            param_group: as for `torch.optim.AdamW`; an `lr` in it is the group's peak. The dictionary
+                is not changed.
+
+        Raises:
+            InvalidArgumentsError: an option of the group breaks a rule.
+        """
+        if isinstance(param_group, dict):
+            options = {name: param_group[name] for name in _GROUP_OPTIONS if name in param_group}
+            param_group = {**param_group, **check_arguments(AdamWWithOneCycle, options, partial=True)}
+        super().add_param_group(param_group)
 
 
 def horizon_of(total_steps: int | None, epochs: int | None, steps_per_epoch: int | None) -> int:

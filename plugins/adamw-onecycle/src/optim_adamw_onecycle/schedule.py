@@ -8,14 +8,21 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from optim_core import Rule, validate_fields
-from optim_core.arguments import Finite, PeakLearningRate, StepCount
+from optim_core import Finite, PeakLearningRate, Rule, StepCount, validate_fields
 
 __all__ = ["Divisor", "Fraction", "Momentum", "OneCycle"]
 
 Divisor = Annotated[Finite, Gt(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Momentum = Annotated[float, Ge(0), Lt(1)]
+
+
+ONE_STEP_RISE = "must not make the rising phase one step long, over which OneCycleLR divides by zero"
+
+
+def rises_in_one_step(pct_start: float, total_steps: int) -> bool:
+    """Whether the rising phase ends where it starts, at step 0."""
+    return pct_start * total_steps == 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +64,14 @@ class OneCycle:
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             ("pct_start", "total_steps"),
-            lambda fraction, steps: fraction * steps != 1,
-            "must not make the rising phase one step long, over which OneCycleLR divides by zero",
+            lambda fraction, steps: not rises_in_one_step(fraction, steps),
+            ONE_STEP_RISE,
         ),
     )
-    """The rules across arguments, for a factory with the same arguments to check."""
+    """The rules across arguments."""
 
     def __post_init__(self) -> None:
-        validate_fields(self, self.RULES)
+        validate_fields(self)
 
     def options_at(self, step: int, peak_lr: float) -> dict[str, Any]:
         """Learning rate, and betas where they cycle, of update `step` for a group with this peak."""

@@ -6,8 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optim_adamw_warmup_cosine.optimizer import AdamWWithWarmupCosine
-from optim_core import WarmupCosine, validate_fields
-from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount, Steps
+from optim_core import (
+    Beta,
+    LearningRate,
+    NonNegative,
+    PeakLearningRate,
+    Rule,
+    StepCount,
+    Steps,
+    validate_fields,
+)
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
@@ -39,6 +47,7 @@ class AdamWWarmupCosineFactory:
         InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.
     """
 
+    RULES: ClassVar[tuple[Rule, ...]] = AdamWWithWarmupCosine.RULES
     example_params: ClassVar[dict[str, Any]] = {"peak_lr": 1e-3, "total_steps": 1000, "warmup_steps": 100}
 
     peak_lr: PeakLearningRate
@@ -57,7 +66,7 @@ class AdamWWarmupCosineFactory:
     fused: bool | None = None
 
     def __post_init__(self) -> None:
-        validate_fields(self, (*WarmupCosine.RULES, *AdamWWithWarmupCosine.RULES))
+        validate_fields(self)
 
     def build(self, params: ParamsT) -> AdamWWithWarmupCosine:
         """Make the optimizer over parameters or parameter groups."""

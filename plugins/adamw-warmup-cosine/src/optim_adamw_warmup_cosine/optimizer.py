@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from optim_core import Rule, ScheduledOptimizer, WarmupCosine, check_arguments
-from optim_core.arguments import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount, Steps
+from optim_core import (
+    Beta,
+    LearningRate,
+    NonNegative,
+    OnMismatch,
+    PeakLearningRate,
+    Rule,
+    ScheduledOptimizer,
+    StepCount,
+    Steps,
+    WarmupCosine,
+    check_arguments,
+)
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
 
 __all__ = ["AdamWWithWarmupCosine"]
+
+_GROUP_OPTIONS = ("betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach", "capturable", "fused")
 
 
 class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
@@ -43,10 +56,11 @@ class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
     """
 
     RULES: ClassVar[tuple[Rule, ...]] = (
+        *WarmupCosine.RULES,
         Rule(("fused", "foreach"), lambda f, e: not (f and e), "can't be true together with foreach"),
         Rule(("fused", "differentiable"), lambda f, d: not (f and d), "can't be true together with differentiable"),
     )
-    """The rules across AdamW's own arguments."""
+    """The rules across arguments."""
 
     def __init__(
         self,
@@ -66,7 +80,7 @@ class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        on_mismatch: Literal["config", "checkpoint", "error"] = "config",
+        on_mismatch: OnMismatch = "config",
     ) -> None:
         shape = {
             "peak_lr": peak_lr,
@@ -86,10 +100,25 @@ class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
             "differentiable": differentiable,
             "fused": fused,
         }
-        checked = check_arguments(AdamWWithWarmupCosine, shape | options, (*WarmupCosine.RULES, *self.RULES))
+        checked = check_arguments(AdamWWithWarmupCosine, shape | options)
         super().__init__(
             params,
             schedule=WarmupCosine(**{name: checked[name] for name in shape}),
             on_mismatch=on_mismatch,
             **{name: checked[name] for name in options},
         )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group, which joins the schedule at its current position.
+
+        Args:
+            param_group: as for `torch.optim.AdamW`; an `lr` in it is the group's peak. The dictionary
+                is not changed.
+
+        Raises:
+            InvalidArgumentsError: an option of the group breaks a rule.
+        """
+        if isinstance(param_group, dict):
+            options = {name: param_group[name] for name in _GROUP_OPTIONS if name in param_group}
+            param_group = {**param_group, **check_arguments(AdamWWithWarmupCosine, options, partial=True)}
+        super().add_param_group(param_group)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optim_core import validate_fields
-from optim_core.arguments import Beta, Finite, LearningRate, NonNegative
+from optim_core import Beta, Finite, LearningRate, NonNegative, validate_fields
 from optim_schedule_free_radam.optimizer import InterpolationBeta, ScheduleFreeRAdam
 
 if TYPE_CHECKING:

@@ -9,15 +9,23 @@ import schedulefree
 import torch
 from annotated_types import Gt, Lt
 
-from optim_core import OptimError, check_arguments, without_hooks
-from optim_core.arguments import Beta, Finite, LearningRate, NonNegative, signature_of
-from optim_core.dry_step import is_dry_step
+from optim_core import (
+    Beta,
+    Finite,
+    LearningRate,
+    NonNegative,
+    OptimError,
+    check_arguments,
+    is_dry_step,
+    without_hooks,
+)
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
 
 __all__ = ["EvaluationModeError", "InterpolationBeta", "ScheduleFreeRAdam"]
 
+_GROUP_OPTIONS = ("lr", "betas", "eps", "weight_decay", "r", "weight_lr_power", "foreach", "silent_sgd_phase")
 InterpolationBeta = Annotated[float, Gt(0), Lt(1)]
 """The coefficient of the interpolation between the weights; the evaluation weights divide by it."""
 
@@ -87,10 +95,9 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
             InvalidArgumentsError: an option of the group breaks a rule.
         """
         if isinstance(param_group, dict):
-            arguments = signature_of(ScheduleFreeRAdam).arguments
-            options = {name: value for name, value in param_group.items() if name in arguments and name != "params"}
+            options = {name: param_group[name] for name in _GROUP_OPTIONS if name in param_group}
             # Also makes a float of a rate given as a tensor, which the library would turn into NaN.
-            checked = check_arguments(ScheduleFreeRAdam, options)
+            checked = check_arguments(ScheduleFreeRAdam, options, partial=True)
             mode = self.param_groups[0]["train_mode"] if self.param_groups else True
             param_group = {**param_group, **checked, "train_mode": mode}
         super().add_param_group(param_group)

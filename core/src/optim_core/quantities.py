@@ -1,0 +1,25 @@
+"""The kinds of numbers that optimizers take, as annotations that are checked and can be read by tools."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Lt
+from pydantic import AllowInfNan
+
+__all__ = ["Beta", "Finite", "LearningRate", "NonNegative", "PeakLearningRate", "StepCount", "Steps"]
+
+Finite = Annotated[float, AllowInfNan(False)]
+"""A number that is neither infinite nor NaN."""
+PeakLearningRate = Annotated[Finite, Gt(0)]
+"""An absolute learning rate above zero."""
+LearningRate = Annotated[Finite, Ge(0)]
+"""An absolute learning rate."""
+NonNegative = Annotated[Finite, Ge(0)]
+"""A finite number, zero or more."""
+Beta = Annotated[float, Ge(0), Lt(1)]
+"""The coefficient of a running average."""
+StepCount = Annotated[int, Ge(1)]
+"""A number of optimizer updates, at least one."""
+Steps = Annotated[int, Ge(0)]
+"""A number of optimizer updates, zero or more."""
