@@ -310,9 +310,8 @@ def test_an_unknown_component_names_near_ones(
 
 
 def test_a_component_that_is_no_module_is_refused(registry: OptimizerRegistry) -> None:
-    (problem,) = problems_of({"net": torch.ones(1)}, {"net": SGD_SPEC}, registry=registry)
-
-    assert problem.message == "the component is a Tensor, not a torch.nn.Module"
+    with pytest.raises(TypeError, match=r"models\['net'\] must be a torch\.nn\.Module, not Tensor"):
+        build_optimizers({"net": torch.ones(1)}, {"net": SGD_SPEC}, registry=registry)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("models", [[nn.Linear(1, 1)], None, "net"])

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import warnings
 from dataclasses import dataclass
@@ -38,21 +37,21 @@ class Averaged(torch.optim.SGD):
     """SGD with a second set of weights to evaluate, which rounding makes impossible to undo exactly."""
 
     def add_param_group(self, param_group):
-        super().add_param_group({**param_group, "train_mode": True})
+        super().add_param_group({"train_mode": True, "factor": 0.3, **param_group})
 
     @torch.no_grad()
-    def _switch(self, to_training, factor):
+    def _switch(self, to_training):
         for group in self.param_groups:
             if group["train_mode"] is not to_training:
                 group["train_mode"] = to_training
                 for parameter in group["params"]:
-                    parameter.mul_(factor)
+                    parameter.mul_(group["factor"] if to_training else 1 / group["factor"])
 
     def train(self):
-        self._switch(True, 0.3)
+        self._switch(True)
 
     def eval(self):
-        self._switch(False, 1 / 0.3)
+        self._switch(False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +73,10 @@ class AveragedFactory:
 
     lr: float = 0.05
     momentum: float = 0.9
+    factor: float = 0.3
 
     def build(self, params):
-        return Averaged(params, lr=self.lr, momentum=self.momentum)
+        return Averaged([{"params": list(params), "factor": self.factor}], lr=self.lr, momentum=self.momentum)
 
 
 REGISTRY = OptimizerRegistry()
@@ -249,7 +249,9 @@ def test_old_data_goes_when_the_new_is_there(tmp_path):
     models, optimizers = make()
     for _ in range(3):
         save_checkpoint(tmp_path, models, optimizers)
-    assert sorted(path.name.split("-")[0] for path in tmp_path.iterdir()) == ["checkpoint.json", "data"]
+    names = {path.name.split("-")[0] for path in tmp_path.iterdir()}
+    assert names == {"checkpoint.json", "data", ".checkpoint.lock"}
+    assert len(list(tmp_path.glob("data-*"))) == 1
 
 
 def files_of(directory):
@@ -567,6 +569,82 @@ def test_a_manifest_that_leaves_files_out_or_points_outside_is_damaged(saved):
             load_checkpoint(saved, models, optimizers)
 
 
+def test_a_warning_that_is_an_error_changes_nothing(saved):
+    models, optimizers = make(changed(total_steps=100), seed=1)
+    before = everything(models, optimizers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ResumeWarning):
+            load_checkpoint(saved, models, optimizers)
+    assert same(everything(models, optimizers), before)
+
+
+@pytest.mark.parametrize("on_mismatch", ["config", "checkpoint", "error"])
+def test_a_peak_changed_by_the_training_itself_is_restored(tmp_path, on_mismatch):
+    models, optimizers = make()
+    optimizers["body"].param_groups[0]["peak_lr"] = 0.002
+    train(models, optimizers, 20)
+    save_checkpoint(tmp_path, models, optimizers)
+    resumed, resumed_optimizers = make(seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_checkpoint(tmp_path, resumed, resumed_optimizers, on_mismatch=on_mismatch)
+    assert same(everything(resumed, resumed_optimizers), everything(models, optimizers))
+    assert resumed_optimizers["body"].param_groups[0]["lr"] == pytest.approx(formula(20, 0.002, 50))
+
+
+def test_a_changed_option_leaves_the_evaluation_weights_alone(saved):
+    published = make_models(seed=3)
+    load_checkpoint(saved, published, None)
+    models, optimizers = make({**CONFIGURATION, "head": {"type": "averaged", "params": {"factor": 0.5}}}, seed=1)
+    with pytest.warns(ResumeWarning, match=r"head\.factor"):
+        load_checkpoint(saved, models, optimizers)
+    with optimizers.eval_mode():
+        torch.testing.assert_close(models["head"].weight, published["head"].weight)
+    torch.testing.assert_close(models["head"].weight, published["head"].weight * 0.5)
+
+
+def test_models_other_than_those_of_the_optimizers_are_refused(tmp_path):
+    models, optimizers = make()
+    others = make_models()
+    with pytest.raises(ValueError, match="'body', 'head' are not of the models given"):
+        save_checkpoint(tmp_path, others, optimizers)
+    save_checkpoint(tmp_path, models, optimizers)
+    with pytest.raises(ValueError, match="'body', 'head' are not of the models given"):
+        load_checkpoint(tmp_path, others, optimizers)
+
+
+def test_swapped_arguments_are_type_errors(tmp_path):
+    models, optimizers = make()
+    for arguments in (
+        (models, tmp_path, optimizers),
+        (tmp_path, optimizers, models),
+        (tmp_path, models, {}),
+        (3, models),
+    ):
+        with pytest.raises(TypeError, match=r"must be|missing"):
+            save_checkpoint(*arguments)
+        with pytest.raises(TypeError, match=r"must be|missing"):
+            load_checkpoint(*arguments)
+    with pytest.raises(TypeError, match="extra must be a mapping, not int"):
+        save_checkpoint(tmp_path, models, optimizers, extra=5)
+    with pytest.raises(ValueError, match="weights_only"):
+        save_checkpoint(tmp_path, models, optimizers, extra={"x": lambda: 1})
+    assert not (tmp_path / "checkpoint.json").exists()
+
+
+def test_savers_of_one_folder_wait_for_each_other(tmp_path):
+    processes = [subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path), "40"]) for _ in range(2)]
+    models, loaded = {"net": nn.Linear(300, 300)}, 0
+    while any(process.poll() is None for process in processes):
+        if (tmp_path / "checkpoint.json").exists():
+            step = load_checkpoint(tmp_path, models, None)["step"]
+            assert torch.equal(models["net"].weight, torch.full((300, 300), float(step)))
+            loaded += 1
+    assert [process.returncode for process in processes] == [0, 0]
+    assert loaded > 0
+
+
 class Crash(BaseException):
     """The machine stops here."""
 
@@ -624,7 +702,7 @@ registry = OptimizerRegistry()
 registry.register("adamw", Factory)
 models = {"net": nn.Linear(300, 300)}
 optimizers = build_optimizers(models, {"net": {"type": "adamw"}}, registry=registry)
-for step in range(1, 100_000):
+for step in range(1, int(sys.argv[2])):
     with torch.no_grad():
         models["net"].weight.fill_(step)
     save_checkpoint(sys.argv[1], models, optimizers, extra={"step": step})
@@ -635,7 +713,7 @@ def test_sigkill_at_any_moment_leaves_one_whole_checkpoint(tmp_path):
     models = {"net": nn.Linear(300, 300)}
     manifest = tmp_path / "checkpoint.json"
     for round_number in range(6):
-        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SAVER), str(tmp_path)])
+        process = subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path), "100000"])
         before = manifest.stat().st_mtime_ns if manifest.exists() else 0
         deadline = time.monotonic() + 60
         while not manifest.exists() or manifest.stat().st_mtime_ns == before:

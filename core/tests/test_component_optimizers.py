@@ -13,7 +13,7 @@ from torch import nn
 
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.configuration import ComponentSpec
-from optim_core.errors import StateMismatchError
+from optim_core.errors import EvaluationModeError, StateMismatchError
 
 
 class Averaging(torch.optim.SGD):
@@ -437,3 +437,36 @@ def test_a_copy_trains_like_the_original_and_apart_from_it(models: dict[str, nn.
     assert copied["head"].param_groups[0]["params"][0] is copied_models["head"].weight
     assert copied["head"].param_groups[0]["params"][0] is not models["head"].weight
     assert copied.summary() == optimizers.summary()
+
+
+def test_no_optimizer_makes_an_update_while_one_is_in_evaluation_mode(averaging: ComponentOptimizers) -> None:
+    parameters = [p for optimizer in averaging.values() for group in optimizer.param_groups for p in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    averaging.eval()
+    before = [parameter.detach().clone() for parameter in parameters]
+
+    with pytest.raises(EvaluationModeError, match=r"component '\w+'.*train\(\)"):
+        averaging.step()
+
+    assert equal(before, parameters)  # type: ignore[arg-type]
+
+
+def test_an_interrupt_of_the_switch_back_restores_the_weights_all_the_same(
+    models: dict[str, nn.Linear], averaging: ComponentOptimizers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = weights(models)
+    optimizer: Any = next(o for o in averaging.values() if hasattr(o, "train"))
+    original, calls = optimizer.train, []
+
+    def interrupted() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        original()
+
+    monkeypatch.setattr(optimizer, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt), averaging.eval_mode():
+        pass
+
+    assert equal(weights(models), before)

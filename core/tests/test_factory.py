@@ -170,13 +170,15 @@ def test_what_the_constructor_refuses_is_a_problem_with_its_cause(kind: type[Exc
     assert type(error.__cause__) is kind
 
 
-def test_any_other_error_of_a_constructor_is_its_own() -> None:
+def test_any_other_error_of_a_constructor_is_a_problem_with_its_type() -> None:
     class Failing(Recording):
         def __init__(self) -> None:
             raise RuntimeError("no GPU")
 
-    with pytest.raises(RuntimeError, match="no GPU"):
+    with pytest.raises(InvalidArgumentsError, match="Failing: RuntimeError: no GPU") as caught:
         construct_factory(Failing, {})
+
+    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 @dataclass(frozen=True)

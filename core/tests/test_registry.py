@@ -551,3 +551,18 @@ def test_real_load_errors_survive_pickling(registry: OptimizerRegistry, distribu
         registry.get("fake")
 
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_plugin_may_register_the_class_that_its_entry_point_names(distribution: Install) -> None:
+    source = """
+from optim_core import OPTIMIZER_BUILDER_REGISTRY
+
+@OPTIMIZER_BUILDER_REGISTRY.register("twofold")
+class Factory:
+    def build(self, params): ...
+"""
+    distribution("optim-twofold", modules={"twofold": source}, factories={"twofold": "twofold:Factory"})
+    OPTIMIZER_BUILDER_REGISTRY.refresh()
+    first = OPTIMIZER_BUILDER_REGISTRY.get("twofold")
+    assert OPTIMIZER_BUILDER_REGISTRY.get("twofold") is first
+    assert first.__name__ == "Factory"

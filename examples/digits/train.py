@@ -122,7 +122,11 @@ def train(arguments: argparse.Namespace, rank: int, world_size: int, device: tor
     bar = tqdm(
         range(first_step, total_steps), initial=first_step, total=total_steps, disable=None if rank == 0 else True
     )
+    parent = os.getppid()
     for step in bar:
+        if world_size > 1 and os.getppid() != parent:
+            log.error("the process that started this one is gone: stopping at step %d", step)
+            return
         torch.manual_seed((seed * total_steps + step) * world_size + rank)
         mine = batch_indices(step, len(data.train_images), batch_size, seed)[rank::world_size].to(device)
         optimizers.zero_grad()
@@ -191,6 +195,9 @@ def main() -> int:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         train(arguments, rank, world_size, device)
+    except KeyboardInterrupt:
+        log.error("interrupted; go on with --resume")
+        return 130
     except (CheckpointError, OSError, ValueError, yaml.YAMLError) as error:
         log.error("%s", error)
         return 1

@@ -241,7 +241,14 @@ def _type_hints(target: type) -> dict[str, Any]:
     if issubclass(target, pydantic.BaseModel):
         # Its signature has the constraints that were given as Field(...), and aliases as names.
         return {name: p.annotation for name, p in inspect.signature(target).parameters.items()}
-    source: Any = target if dataclasses.is_dataclass(target) else inspect.getattr_static(target, "__init__")
+    if dataclasses.is_dataclass(target):
+        return {
+            n: h.type if isinstance(h, dataclasses.InitVar) else h for n, h in _resolved_hints(target, target).items()
+        }
+    return _resolved_hints(target, inspect.getattr_static(target, "__init__"))
+
+
+def _resolved_hints(target: type, source: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(source, include_extras=True)
     except (NameError, AttributeError, TypeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +22,7 @@ from optim_core.checkpoint_comparison import (
     optimizer_problems,
     plain,
 )
-from optim_core.checkpoint_files import read, writing
+from optim_core.checkpoint_files import Contents, read, writing
 from optim_core.component_optimizers import ComponentOptimizers, has_modes, in_training_mode
 from optim_core.components import Models, named_modules_of
 from optim_core.errors import CheckpointMismatchError, OptimWarning, Problem
@@ -58,10 +58,15 @@ def save_checkpoint(
             tensors, and dictionaries and lists of them.
 
     Raises:
-        ValueError: something to be saved could not be loaded again with `weights_only=True`.
+        TypeError: an argument is of another kind than these.
+        ValueError: the optimizers are of other models than those given, or something to be saved
+            could not be loaded again with `weights_only=True`.
         OSError: the files can't be written; the previous checkpoint is untouched.
     """
-    with writing(Path(directory)) as writer:
+    root = _checked(directory, models, optimizers)
+    if extra is not None and not isinstance(extra, Mapping):
+        raise TypeError(f"extra must be a mapping, not {type(extra).__name__}")
+    with writing(root) as writer:
         for component in optimizers:
             writer.add("optimizers", component, _payload(component, optimizers))
         with optimizers.eval_mode():
@@ -97,10 +102,12 @@ def load_checkpoint(
         CheckpointError: there is no checkpoint, or a file of it is missing or damaged.
         CheckpointMismatchError: it is of other components, weights or optimizers, or the
             configuration differs and that is to be an error.
+        TypeError: an argument is of another kind than these.
+        ValueError: the optimizers are of other models than those given.
     """
     if on_mismatch not in get_args(OnMismatch):
         raise ValueError(f"on_mismatch = {on_mismatch!r}: must be one of {get_args(OnMismatch)}")
-    root = Path(directory)
+    root = _checked(directory, models, optimizers)
     contents = read(root)
     modules = named_modules_of(models)
     problems = list(model_problems(modules, contents.models))
@@ -110,14 +117,41 @@ def load_checkpoint(
         changes = [] if problems else list(_changes(optimizers, contents.optimizers))
     if problems or (changes and on_mismatch == "error"):
         raise CheckpointMismatchError(root, problems or changes)
-    notices = _apply(root, modules, optimizers, contents.models, contents.optimizers, on_mismatch)
+    notice = None
     if changes:
-        whose = "configuration" if on_mismatch == "config" else "checkpoint"
-        listing = "; ".join(map(str, changes))
-        notices.insert(0, f"{root}: the configuration has changed, and the {whose}'s values hold: {listing}")
-    for notice in notices:
-        warnings.warn(notice, ResumeWarning, stacklevel=2)
+        whose = {
+            "config": "the configuration's values hold (the position is the checkpoint's)",
+            "checkpoint": "the checkpoint's values hold, where an optimizer keeps them in its state",
+        }[on_mismatch]
+        notice = f"{root}: the configuration has changed, and {whose}: {'; '.join(map(str, changes))}"
+    # Under "error" the configurations are the same by now: what differs all the same, the training
+    # itself has changed, and that is restored.
+    _apply(root, modules, optimizers, contents, "config" if on_mismatch == "config" else "checkpoint", notice)
     return dict(contents.extra)
+
+
+def _checked(directory: object, models: Models, optimizers: object) -> Path:
+    """The folder as a path, once it is clear that the arguments are what they should be."""
+    if not isinstance(directory, (str, os.PathLike)):
+        raise TypeError(f"directory must be a path, not {type(directory).__name__}")
+    held = {id(p) for module in named_modules_of(models).values() for p in module.parameters()}
+    if optimizers is None:
+        return Path(directory)
+    if not isinstance(optimizers, ComponentOptimizers):
+        raise TypeError(
+            f"optimizers must be the ComponentOptimizers that build_optimizers returned, not a "
+            f"{type(optimizers).__name__}"
+        )
+    strangers = [
+        component
+        for component in optimizers
+        if any(id(parameter) not in held for parameter in optimizers.parameters_of(component).values())
+    ]
+    if strangers:
+        raise ValueError(
+            f"the optimizers of {', '.join(map(repr, strangers))} are not of the models given: build them over these"
+        )
+    return Path(directory)
 
 
 def _payload(component: str, optimizers: ComponentOptimizers) -> dict[str, Any]:
@@ -147,51 +181,60 @@ def _apply(
     root: Path,
     modules: Mapping[str, nn.Module],
     optimizers: ComponentOptimizers | None,
-    saved_models: Mapping[str, Any],
-    saved_optimizers: Mapping[str, Any],
+    contents: Contents,
     policy: OnMismatch,
-) -> list[str]:
+    notice: str | None,
+) -> None:
     """Load what was checked; where something refuses all the same, everything is as it was."""
-    notices: list[str] = []
+    notices = [notice] if notice else []
     try:
         with _weights_restored_on_failure(modules):
             for name, module in modules.items():
-                module.load_state_dict(saved_models[name])
+                module.load_state_dict(contents.models[name])
             if optimizers is None:
-                return notices
+                return
             with optimizers.restored_on_failure():
                 for component, optimizer in optimizers.items():
-                    keep = changed_options(component, optimizers, saved_optimizers[component])
-                    _load_optimizer(optimizer, saved_optimizers[component], policy, keep, notices)
+                    payload = contents.optimizers[component]
+                    keep = changed_options(component, optimizers, payload)
+                    inferred = _load_optimizer(optimizer, payload, policy, keep)
+                    notices += [f"{component}: {inferred}"] if inferred else []
+                # Here, where it can be undone: a warning may be an error.
+                for text in notices:
+                    warnings.warn(text, ResumeWarning, stacklevel=3)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointMismatchError(root, [Problem("the checkpoint", str(error), cause=error)]) from error
     if policy == "checkpoint":
-        for component, payload in saved_optimizers.items():
+        for component, payload in contents.optimizers.items():
             optimizers.adopt(component, payload["params"], payload["initial_options"])
-    return notices
 
 
 def _load_optimizer(
-    optimizer: Optimizer, payload: Mapping[str, Any], policy: OnMismatch, keep: list[Any], notices: list[str]
-) -> None:
-    keep = keep if policy == "config" else []
+    optimizer: Optimizer, payload: Mapping[str, Any], policy: OnMismatch, keep: list[Collection[str]]
+) -> str | None:
+    """Load one optimizer, and its training weights; returns what there is to warn about."""
     state = payload["state"]
     if isinstance(optimizer, ScheduledOptimizer):
-        inferred = optimizer._load(state, policy, keep).inferred
-        notices += [inferred] if inferred else []
-    else:
-        kept = [
-            {name: group[name] for name in names} for names, group in zip(keep, optimizer.param_groups, strict=False)
-        ]
-        # A wrapper around a scheduled optimizer can be told whose values hold, if it takes the argument.
-        takes_policy = "on_mismatch" in inspect.signature(optimizer.load_state_dict).parameters
-        optimizer.load_state_dict(state, **({"on_mismatch": policy} if takes_policy else {}))
-        for group, values in zip(optimizer.param_groups, kept, strict=False):
-            group.update(values)
+        return optimizer._load(state, policy, keep).inferred
+    groups = optimizer.param_groups if policy == "config" else []
+    kept = [{name: group[name] for name in names} for names, group in zip(keep, groups, strict=False)]
+    # A wrapper around a scheduled optimizer can be told whose values hold, if it takes the argument.
+    takes_policy = "on_mismatch" in inspect.signature(optimizer.load_state_dict).parameters
+    optimizer.load_state_dict(state, **({"on_mismatch": policy} if takes_policy else {}))
     with torch.no_grad():
         for group, weights in zip(optimizer.param_groups, payload.get("training_weights", ()), strict=False):
             for parameter, saved in zip(group["params"], weights, strict=True):
                 parameter.copy_(saved)
+    # The evaluation weights follow from the training weights by the options that those were made
+    # with: they are what stays when an option changes.
+    by_evaluation: Any = optimizer if any(kept) and has_modes(optimizer) and in_training_mode(optimizer) else None
+    if by_evaluation is not None:
+        by_evaluation.eval()
+    for group, values in zip(optimizer.param_groups, kept, strict=False):
+        group.update(values)
+    if by_evaluation is not None:
+        by_evaluation.train()
+    return None
 
 
 @contextmanager

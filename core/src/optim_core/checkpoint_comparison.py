@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.errors import Problem
-from optim_core.schedule_state import PEAK, STEP, Difference, differences
+from optim_core.schedule_state import PEAK, STEP, Difference, saved_default_peak, shape_differences
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
 __all__ = ["changed_options", "changed_values", "layout_of", "model_problems", "optimizer_problems", "plain"]
@@ -65,7 +65,7 @@ def changed_options(
 ) -> list[Collection[str]]:
     """For each group, the options that it was built with other than the saved one was."""
     optimizer = optimizers[component]
-    position = (STEP, PEAK, "lr") if isinstance(optimizer, ScheduledOptimizer) else ()
+    position = (STEP, "lr") if isinstance(optimizer, ScheduledOptimizer) else ()
     now = [plain(group) for group in optimizers.initial_options(component)]
     return [
         [name for name in ours if name in theirs and ours[name] != theirs[name] and name not in position]
@@ -82,14 +82,19 @@ def changed_values(component: str, optimizers: ComponentOptimizers, payload: Map
         if theirs.get(name) != ours.get(name)
     ]
     optimizer = optimizers[component]
-    driven: Collection[str] = ()
-    if isinstance(optimizer, ScheduledOptimizer):
-        found += differences(optimizer.schedule, optimizer.param_groups, payload["state"])
-        # What the schedule writes follows from what is in the list by its own name.
-        driven = optimizer.schedule.options_at(0, optimizer.schedule.peak_lr)
     before, now = payload["initial_options"], optimizers.initial_options(component)
+    follows: set[tuple[str, Any, Any]] = set()
+    if isinstance(optimizer, ScheduledOptimizer):
+        # What follows from a changed param is not listed beside it: the shape, the default peak, and
+        # what the schedule writes.
+        found = found or list(shape_differences(optimizer.schedule, payload["state"]))
+        follows = {(PEAK, saved_default_peak(payload["state"]), optimizer.schedule.peak_lr)}
+        driven = optimizer.schedule.options_at(0, optimizer.schedule.peak_lr)
+        follows |= {(name, None, None) for name in driven}
     for index, names in enumerate(changed_options(component, optimizers, payload)):
-        for name in [name for name in names if name not in driven]:
+        for name in names:
+            if (name, None, None) in follows or (name, before[index].get(name), now[index].get(name)) in follows:
+                continue
             label = f"{name} of parameter group {index}" if len(before) > 1 else name
             found.append(Difference(label, before[index].get(name), _plain(now[index].get(name))))
     named: dict[str, Difference] = {}

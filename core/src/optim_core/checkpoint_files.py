@@ -27,6 +27,7 @@ from urllib.parse import quote
 
 import pydantic
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from optim_core.errors import CheckpointError
@@ -34,6 +35,7 @@ from optim_core.errors import CheckpointError
 __all__ = ["MANIFEST", "Contents", "Writer", "read", "writing"]
 
 MANIFEST = "checkpoint.json"
+_LOCK = ".checkpoint.lock"
 _FORMAT = 1
 _PLAIN = (bool, int, float, str, type(None))
 _CHUNK = 1 << 20
@@ -121,9 +123,15 @@ class Writer:
 def writing(root: Path) -> Iterator[Writer]:
     """A `Writer` whose files become the checkpoint in `root` at the end of the `with` block.
 
-    Where the block raises, or what comes after it does, the previous checkpoint is as it was.
+    Where the block raises, or what comes after it does, the previous checkpoint is as it was. Two
+    processes that save to one folder wait for each other.
     """
     root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / _LOCK):
+        yield from _writing(root)
+
+
+def _writing(root: Path) -> Iterator[Writer]:
     data = root / f"data-{uuid.uuid4().hex[:12]}"
     partial = data.with_name(f".{data.name}.partial")
     partial.mkdir()
@@ -169,19 +177,24 @@ def read(root: Path) -> Contents:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> _File:
-    with path.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if not _surely_loadable(content):
-        try:
+    surely_loadable = _surely_loadable(content)
+    try:
+        # By name: an interrupt while PyTorch writes to a file object of Python's can end the process.
+        torch.save(content, str(path))
+        if not surely_loadable:
             torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            # Whatever it is about: what can't be read back must not become the checkpoint.
-            raise ValueError(
-                f"{path.name}: the content could not be loaded again with weights_only=True: {error}. Save numbers, "
-                "strings, tensors, and dictionaries and lists of them"
-            ) from error
+    except OSError:
+        raise
+    except Exception as error:
+        if surely_loadable:
+            raise
+        # Whatever it is about: what can't be read back must not become the checkpoint.
+        raise ValueError(
+            f"{path.name}: the content could not be loaded again with weights_only=True: {error}. Save numbers, "
+            "strings, tensors, and dictionaries and lists of them"
+        ) from error
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
     return _File(path.stat().st_size, _digest(path))
 
 
@@ -244,13 +257,16 @@ def _read_contents(root: Path, manifest: _Manifest) -> Contents:
     data = root / manifest.data
     for name in manifest.names:
         path, expected = data / name, manifest.files[name]
-        if not path.is_file():
-            raise CheckpointError(path, "the file is missing from the checkpoint")
-        size = path.stat().st_size
-        if size != expected.size:
-            raise CheckpointError(path, f"the file is damaged: it has {size} bytes, not {expected.size}")
-        if _digest(path) != expected.sha256:
-            raise CheckpointError(path, "the file is damaged: its content is not what was saved")
+        try:
+            size = path.stat().st_size
+            if size != expected.size:
+                raise CheckpointError(path, f"the file is damaged: it has {size} bytes, not {expected.size}")
+            if _digest(path) != expected.sha256:
+                raise CheckpointError(path, "the file is damaged: its content is not what was saved")
+        except FileNotFoundError as error:
+            raise CheckpointError(path, "the file is missing from the checkpoint") from error
+        except OSError as error:
+            raise CheckpointError(path, f"the file can't be read: {error}") from error
     return Contents(
         models={name: _load_file(data / file) for name, file in manifest.models.items()},
         optimizers={name: _load_file(data / file) for name, file in manifest.optimizers.items()},

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optim_core.configuration import ComponentSpec
-from optim_core.errors import StateMismatchError
+from optim_core.errors import EvaluationModeError, StateMismatchError
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 from optim_core.spelling import nearest
 
@@ -46,6 +46,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         self.params: dict[str, Mapping[str, Any]] = dict(params or {})
         self._parameters = {name: dict(named) for name, named in (parameters or {}).items()}
         self.skipped: tuple[str, ...] = tuple(skipped)
+        self._with_modes = tuple(name for name, optimizer in self._optimizers.items() if has_modes(optimizer))
         self._initial_options: dict[str, Sequence[Mapping[str, Any]]] = {
             name: _options_of(optimizer) for name, optimizer in self._optimizers.items()
         }
@@ -72,7 +73,17 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         return len(self._optimizers)
 
     def step(self) -> None:
-        """Make one update with every optimizer, in the order of the configuration."""
+        """Make one update with every optimizer, in the order of the configuration.
+
+        Raises:
+            EvaluationModeError: an optimizer is in evaluation mode; none has made an update.
+        """
+        for name in self._with_modes:
+            if not in_training_mode(self._optimizers[name]):
+                raise EvaluationModeError(
+                    f"step() was called while the parameters of component {name!r} are the evaluation weights. Call "
+                    "train() after an evaluation, or evaluate inside eval_mode()"
+                )
         for optimizer in self._optimizers.values():
             optimizer.step()
 
@@ -83,8 +94,8 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
 
     def train(self) -> None:
         """Switch the optimizers that have modes (the schedule-free ones) to their training weights."""
-        for optimizer in self._with_modes():
-            optimizer.train()
+        for name in self._with_modes:
+            self._moded(name).train()
 
     def eval(self) -> None:
         """Switch the optimizers that have modes to the weights to evaluate and to publish.
@@ -92,8 +103,8 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         The switch is arithmetic on the weights: it rounds, and so does the way back. `eval_mode()`
         is exact.
         """
-        for optimizer in self._with_modes():
-            optimizer.eval()
+        for name in self._with_modes:
+            self._moded(name).eval()
 
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
@@ -105,18 +116,20 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         """
         switched: list[tuple[Any, list[tuple[Tensor, Tensor]]]] = []
         try:
-            for optimizer in self._with_modes():
+            for name in self._with_modes:
+                optimizer = self._moded(name)
                 if in_training_mode(optimizer):
                     kept = [(p, p.detach().clone()) for group in optimizer.param_groups for p in group["params"]]
                     switched.append((optimizer, kept))
                     optimizer.eval()
             yield
         finally:
-            for optimizer, kept in switched:
-                optimizer.train()
-                with torch.no_grad():
-                    for parameter, weights in kept:
-                        parameter.copy_(weights)
+            try:
+                _switch_back(switched)
+            except KeyboardInterrupt:
+                # Interrupted half-way: all of it again, and only then the interrupt.
+                _switch_back(switched)
+                raise
 
     def learning_rates(self) -> dict[str, float]:
         """The one number to log for each component: the learning rate of its first parameter group.
@@ -212,8 +225,8 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
-    def _with_modes(self) -> Iterator[Any]:
-        return (optimizer for optimizer in self._optimizers.values() if has_modes(optimizer))
+    def _moded(self, name: str) -> Any:
+        return self._optimizers[name]
 
 
 def _options_of(optimizer: Optimizer) -> tuple[Mapping[str, Any], ...]:
@@ -221,6 +234,14 @@ def _options_of(optimizer: Optimizer) -> tuple[Mapping[str, Any], ...]:
         {k: v for k, v in group.items() if k not in ("params", "param_names")} for group in optimizer.param_groups
     )
     return tuple({k: v.item() if isinstance(v, Tensor) else v for k, v in group.items()} for group in groups)
+
+
+def _switch_back(switched: Sequence[tuple[Any, Sequence[tuple[Tensor, Tensor]]]]) -> None:
+    for optimizer, kept in switched:
+        optimizer.train()
+        with torch.no_grad():
+            for parameter, weights in kept:
+                parameter.copy_(weights)
 
 
 def has_modes(optimizer: Optimizer) -> bool:

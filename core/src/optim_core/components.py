@@ -38,20 +38,14 @@ class ComponentSource:
     """Looks components up by name in a mapping of modules or in one module."""
 
     def __init__(self, models: Models) -> None:
-        if not isinstance(models, (nn.Module, Mapping)):
-            raise TypeError(
-                f"models must be a torch.nn.Module or a mapping from component to torch.nn.Module, "
-                f"not {type(models).__name__}"
-            )
+        self._models = models
         self.roots = named_modules_of(models)
-        if unnamed := [name for name in self.roots if not isinstance(name, str)]:
-            raise TypeError(f"models must have strings as component names, not {unnamed[0]!r}")
 
     def find(self, name: str) -> Component | Problem:
         """The component of that name, or what is wrong with the name (with an empty path)."""
         for root in sorted(self.roots, key=len, reverse=True):
             module = self.roots[root]
-            if name == root:
+            if name == root and (root or isinstance(self._models, Mapping)):
                 path = ""
             elif root == "":
                 path = name
@@ -59,8 +53,6 @@ class ComponentSource:
                 path = name[len(root) + 1 :]
             else:
                 continue
-            if not isinstance(module, nn.Module):
-                return Problem("", f"the component is a {type(module).__name__}, not a torch.nn.Module")
             found = _submodule(module, path)
             if found is not None:
                 return Component(name, unwrapped(found))
@@ -78,15 +70,14 @@ class ComponentSource:
 
     def _parameters_by_part(self) -> Iterator[tuple[str, nn.Parameter]]:
         for root, module in self.roots.items():
-            if isinstance(module, nn.Module):
-                for name, parameter in module.named_parameters():
-                    yield root or name.split(".")[0], parameter
+            for name, parameter in module.named_parameters():
+                yield root or name.split(".")[0], parameter
 
     def _hint(self, name: str) -> str:
         names = [
             ".".join(filter(None, (root, path)))
             for root, module in self.roots.items()
-            for path, _ in (module.named_modules() if isinstance(module, nn.Module) else [("", None)])
+            for path, _ in module.named_modules()
         ]
         near = nearest(name, [n for n in names if n])
         if near:
@@ -96,12 +87,26 @@ class ComponentSource:
 
 
 def named_modules_of(models: Models) -> dict[str, nn.Module]:
-    """The modules to look in by name, without their wrappers; a single module has the empty name."""
+    """The modules to look in by name, without their wrappers; a single module has the empty name.
+
+    Raises:
+        TypeError: it is neither a module nor a mapping from strings to modules.
+    """
+    if not isinstance(models, (nn.Module, Mapping)):
+        raise TypeError(
+            f"models must be a torch.nn.Module or a mapping from component to torch.nn.Module, "
+            f"not {type(models).__name__}"
+        )
     if isinstance(models, nn.Module):
         module = unwrapped(models)
         # A dictionary of modules is its entries, whether a plain one or PyTorch's.
         return dict(module.items()) if isinstance(module, nn.ModuleDict) else {"": module}
-    return {name: unwrapped(module) if isinstance(module, nn.Module) else module for name, module in models.items()}
+    for name, module in models.items():
+        if not isinstance(name, str):
+            raise TypeError(f"models must have strings as component names, not {name!r}")
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"models[{name!r}] must be a torch.nn.Module, not {type(module).__name__}")
+    return {name: unwrapped(module) for name, module in models.items()}
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -118,6 +123,8 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:
     for name in path.split(".") if path else ():
+        if not name:
+            return None
         try:
             # Not named_children(), which leaves out the second name of a module that has two.
             module = unwrapped(module).get_submodule(name)

@@ -81,7 +81,9 @@ def read_configuration(source: Mapping[str, Any] | str | os.PathLike[str]) -> Co
     """
     if isinstance(source, Mapping):
         return _interpret(source, "configuration", {})
-    name = os.fspath(source)
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"component_optims must be a mapping or the path of a YAML file, not {type(source).__name__}")
+    name = str(os.fspath(source))
     document, lines = _load(Path(name))
     return _interpret(document, name, lines)
 
@@ -104,7 +106,7 @@ def _interpret(document: object, source: str, lines: Mapping[_Path, int]) -> Con
         raise _unusable(source, path, "is empty", "List at least one component with its optimizer's type", line)
     if not isinstance(components, Mapping):
         raise _unusable(source, path, f"must map components to optimizers, not be {_kind(components)}", None, line)
-    if not prefix and not any(isinstance(spec, Mapping) and "type" in spec for spec in components.values()):
+    if not prefix and not any(map(_looks_like_spec, components.values())):
         raise _unusable(
             source,
             "",
@@ -124,6 +126,10 @@ def _interpret(document: object, source: str, lines: Mapping[_Path, int]) -> Con
             if params is None or isinstance(params, Mapping):
                 specs[component] = ComponentSpec(component, spec["type"], usable, below)
     return Configuration(source, specs, tuple(problems), lines, prefix)
+
+
+def _looks_like_spec(value: object) -> bool:
+    return isinstance(value, Mapping) and any(nearest(key, _SPEC_KEYS) for key in value)
 
 
 def _spec_problems(
@@ -184,12 +190,12 @@ def _load(path: Path) -> tuple[object, dict[_Path, int]]:
     source = str(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        what = error.strerror or str(error)
-        raise ConfigurationError(source, [Problem("the file", f"can't be read: {what}", cause=error)]) from error
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 text (byte {error.start}: {error.reason})"
         raise ConfigurationError(source, [Problem("the file", message, cause=error)]) from error
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(source, [Problem("the file", f"can't be read: {what}", cause=error)]) from error
     loader: _Loader | None = None
     try:
         loader = _Loader(text)

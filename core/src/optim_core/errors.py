@@ -10,6 +10,7 @@ __all__ = [
     "CheckpointMismatchError",
     "ConfigurationError",
     "DuplicateOptimizerError",
+    "EvaluationModeError",
     "FactoryLoadError",
     "InvalidArgumentsError",
     "InvalidFactoryError",
@@ -194,6 +195,10 @@ class InvalidFactoryError(OptimError, TypeError):
             f"{self.key!r} from {self.provider} is no optimizer factory: {self.what}. A factory is a class "
             "whose constructor takes the configuration's params and which has a method build(params)"
         )
+
+
+class EvaluationModeError(OptimError, RuntimeError):
+    """`step()` was called while the parameters are the evaluation weights; nothing was changed."""
 
 
 class StateMismatchError(OptimError, ValueError):

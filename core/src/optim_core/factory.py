@@ -55,7 +55,7 @@ def construct_factory(target: type, params: Mapping[str, Any]) -> OptimizerFacto
     """Construct a factory from configured params, converted to what its constructor declares.
 
     Every problem is found before any is raised: unknown and missing names, values of the wrong type
-    or out of range, and what the constructor itself refuses with a ValueError or TypeError.
+    or out of range, and whatever the constructor itself raises.
 
     Raises:
         InvalidArgumentsError: with every problem; paths are argument names.
@@ -70,7 +70,8 @@ def construct_factory(target: type, params: Mapping[str, Any]) -> OptimizerFacto
     if not problems:
         try:
             return cast("OptimizerFactory", target(**_as_given(target, params, converted)))
-        except (ValueError, TypeError) as error:
+        except Exception as error:
+            # Whatever a stranger's constructor raises is about these params; the cause is chained.
             problems = _constructor_problems(error)
             raise InvalidArgumentsError(target.__name__, problems) from error
     raise InvalidArgumentsError(target.__name__, problems)
@@ -104,9 +105,10 @@ def _as_given(target: type, params: Mapping[str, Any], converted: Mapping[str, A
     return {name: converted[name] if has_exponent(value) else value for name, value in params.items()}
 
 
-def _constructor_problems(error: ValueError | TypeError) -> list[Problem]:
+def _constructor_problems(error: Exception) -> list[Problem]:
     if isinstance(error, InvalidArgumentsError):
         return list(error.problems)
     if isinstance(error, pydantic.ValidationError):
         return problems_of_pydantic(error)
-    return [Problem("", str(error) or type(error).__name__, cause=error)]
+    said = str(error) if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {error}"
+    return [Problem("", said or type(error).__name__, cause=error)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AllowInfNan
 
 __all__ = ["Beta", "Finite", "LearningRate", "NonNegative", "PeakLearningRate", "StepCount", "Steps"]
@@ -19,7 +19,7 @@ NonNegative = Annotated[Finite, Ge(0)]
 """A finite number, zero or more."""
 Beta = Annotated[float, Ge(0), Lt(1)]
 """The coefficient of a running average."""
-StepCount = Annotated[int, Ge(1)]
+StepCount = Annotated[int, Ge(1), Le(2**63 - 1)]
 """A number of optimizer updates, at least one."""
-Steps = Annotated[int, Ge(0)]
+Steps = Annotated[int, Ge(0), Le(2**63 - 1)]
 """A number of optimizer updates, zero or more."""

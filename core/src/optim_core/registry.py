@@ -57,7 +57,9 @@ class OptimizerRegistry:
         with self._lock:
             found = self._entries_by_key().get(key, ())
             registered = self._registered.get(key)
-            if registered is not None and (not found or key in self._replacing):
+            # A plugin may register the very class that its own entry point names.
+            same = registered is not None and [entry.value for entry in found] == [registered[0].value]
+            if registered is not None and (not found or same or key in self._replacing):
                 return registered[1]
             if registered is not None or len(found) > 1:
                 claims = [entry.provider for entry in found] + ([registered[0].provider] if registered else [])

@@ -12,7 +12,19 @@ from torch import Tensor
 from optim_core.errors import StateMismatchError
 from optim_core.schedule import Schedule
 
-__all__ = ["PEAK", "SCHEDULER", "STEP", "Difference", "LoadPlan", "OnMismatch", "differences", "plan_load", "shape_of"]
+__all__ = [
+    "PEAK",
+    "SCHEDULER",
+    "STEP",
+    "Difference",
+    "LoadPlan",
+    "OnMismatch",
+    "differences",
+    "plan_load",
+    "saved_default_peak",
+    "shape_differences",
+    "shape_of",
+]
 
 OnMismatch = Literal["config", "checkpoint", "error"]
 """Whose values hold where a checkpoint and the configuration differ."""
@@ -65,7 +77,7 @@ def plan_load(
     groups: _Groups,
     state: Mapping[str, Any],
     policy: OnMismatch,
-    keep: Sequence[Collection[str]] = (),
+    keep: Sequence[Collection[str]] | None = None,
 ) -> LoadPlan:
     """Decide how to load `state` into an optimizer with this schedule and these groups.
 
@@ -75,7 +87,8 @@ def plan_load(
         groups: the optimizer's `param_groups`.
         state: a state dict.
         policy: whose shape holds where the two differ.
-        keep: for each group, further options that are to stay as they are in the optimizer.
+        keep: for each group, the options that are to stay as they are in the optimizer under
+            "config", its peak among them; None where that isn't known, and every peak stays.
 
     Raises:
         StateMismatchError: it can't be loaded, or not under this policy.
@@ -93,12 +106,14 @@ def plan_load(
     peaks = [float(group[PEAK]) for group in groups]
     if policy == "checkpoint":
         schedule = _saved_schedule(schedule, state, owner) or schedule
-        saved_groups = state["param_groups"]
-        peaks = [float(saved.get(PEAK, peak)) for saved, peak in zip(saved_groups, peaks, strict=True)]
+    for index, saved in enumerate(state["param_groups"]):
+        if policy == "checkpoint" or (keep is not None and index < len(keep) and PEAK not in keep[index]):
+            peaks[index] = float(saved.get(PEAK, peaks[index]))
     stale = _driven_by_saved_only(schedule, state, owner)
     kept = []
-    for index, group in enumerate(groups):
-        names = {*stale, *(keep[index] if keep else ())} - {"lr"}
+    own = keep if keep is not None and policy == "config" else [()] * len(groups)
+    for group, others in zip(groups, own, strict=False):
+        names = {*stale, *others} - {"lr", PEAK, STEP}
         options = {name: group[name] for name in names if name in group}
         if isinstance(group["lr"], Tensor):
             options["lr"] = group["lr"]
@@ -108,24 +123,35 @@ def plan_load(
 
 def differences(schedule: Schedule, groups: _Groups, state: Mapping[str, Any]) -> Iterator[Difference]:
     """What a saved schedule has other than this one: values of its shape, and peaks of groups."""
-    saved = state.get(SCHEDULER)
-    saved_peak: object = None
-    if isinstance(saved, Mapping) and "schedule" in saved:
-        name = type(schedule).__name__
-        if saved["schedule"] != name:
-            yield Difference("schedule", saved["schedule"], name)
-        else:
-            shape = shape_of(schedule)
-            saved_peak = saved.get("peak_lr")
-            for key in [*shape, *(k for k in saved if k not in shape and k not in ("schedule", "step"))]:
-                if saved.get(key) != shape.get(key):
-                    yield Difference(key, saved.get(key), shape.get(key))
+    yield from shape_differences(schedule, state)
+    saved_peak = saved_default_peak(state)
     for index, (theirs, ours) in enumerate(zip(state["param_groups"], groups, strict=False)):
         peak = theirs.get(PEAK)
         # A group without a peak of its own differs where its schedule does, which is said already.
         default = peak is not None and _equal(peak, saved_peak) and _equal(ours[PEAK], schedule.peak_lr)
         if peak is not None and not _equal(peak, ours[PEAK]) and not default:
             yield Difference(f"{PEAK} of parameter group {index}", float(peak), ours[PEAK])
+
+
+def shape_differences(schedule: Schedule, state: Mapping[str, Any]) -> Iterator[Difference]:
+    """The values that a saved schedule's shape has other than this one's."""
+    saved = state.get(SCHEDULER)
+    if not isinstance(saved, Mapping) or "schedule" not in saved:
+        return
+    name = type(schedule).__name__
+    if saved["schedule"] != name:
+        yield Difference("schedule", saved["schedule"], name)
+        return
+    shape = shape_of(schedule)
+    for key in [*shape, *(k for k in saved if k not in shape and k not in ("schedule", "step"))]:
+        if saved.get(key) != shape.get(key):
+            yield Difference(key, saved.get(key), shape.get(key))
+
+
+def saved_default_peak(state: Mapping[str, Any]) -> object:
+    """The peak of the groups that had none of their own when a state was saved; None if not known."""
+    saved = state.get(SCHEDULER)
+    return saved.get("peak_lr") if isinstance(saved, Mapping) and "schedule" in saved else None
 
 
 def _equal(peak: float, other: object) -> bool:

@@ -210,13 +210,15 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         for notice in filter(None, (plan.inferred, plan.differing)):
             warnings.warn(notice, ScheduleWarning, stacklevel=2)
 
-    def _load(self, state_dict: StateDict, on_mismatch: OnMismatch, keep: Sequence[Collection[str]] = ()) -> LoadPlan:
+    def _load(
+        self, state_dict: StateDict, on_mismatch: OnMismatch, keep: Sequence[Collection[str]] | None = None
+    ) -> LoadPlan:
         """`load_state_dict` for the checkpoints of this package, which report differences themselves.
 
         Args:
             state_dict: what `state_dict()` returned.
             on_mismatch: whose schedule holds where they differ.
-            keep: for each group, further options to keep as they are in this optimizer.
+            keep: for each group, the options to keep as they are in this optimizer.
         """
         plan: list[LoadPlan] = []
 

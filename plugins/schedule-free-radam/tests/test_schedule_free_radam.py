@@ -21,12 +21,14 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 
 from optim_core import (
     OPTIMIZER_BUILDER_REGISTRY,
+    EvaluationModeError,
     InvalidArgumentsError,
     OptimError,
     OptimizerFactory,
+    StateMismatchError,
     build_optimizers,
 )
-from optim_schedule_free_radam import EvaluationModeError, ScheduleFreeRAdam, ScheduleFreeRAdamFactory
+from optim_schedule_free_radam import ScheduleFreeRAdam, ScheduleFreeRAdamFactory
 
 KEY = "schedule_free_radam"
 
@@ -447,3 +449,17 @@ def test_configured_optimizer_evaluates_with_the_averaged_weights() -> None:
 
     torch.testing.assert_close(weights(ours), training)
     optimizers.step()
+
+
+def test_the_state_of_another_kind_of_optimizer_is_refused_and_nothing_changes() -> None:
+    module = model()
+    optimizer = ScheduleFreeRAdam(module.parameters())
+    update(module, optimizer, 0)
+    other = torch.optim.AdamW(module.parameters())
+    other.step()
+    before = copy.deepcopy(optimizer.state_dict())
+
+    with pytest.raises(StateMismatchError, match="'k', 'lr_max', 'train_mode', 'weight_sum', 'z'"):
+        optimizer.load_state_dict(other.state_dict())
+
+    assert str(optimizer.state_dict()) == str(before)

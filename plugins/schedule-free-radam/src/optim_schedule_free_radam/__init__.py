@@ -1,8 +1,8 @@
 """Schedule-free RAdam, the schedulefree library's own, with its modes made safe."""
 
 from optim_schedule_free_radam.factory import ScheduleFreeRAdamFactory
-from optim_schedule_free_radam.optimizer import EvaluationModeError, ScheduleFreeRAdam
+from optim_schedule_free_radam.optimizer import ScheduleFreeRAdam
 
 __version__ = "0.1.0"
 
-__all__ = ["EvaluationModeError", "ScheduleFreeRAdam", "ScheduleFreeRAdamFactory"]
+__all__ = ["ScheduleFreeRAdam", "ScheduleFreeRAdamFactory"]

@@ -11,27 +11,26 @@ from annotated_types import Gt, Lt
 
 from optim_core import (
     Beta,
+    EvaluationModeError,
     Finite,
     LearningRate,
     NonNegative,
-    OptimError,
+    StateMismatchError,
     check_arguments,
     is_dry_step,
     without_hooks,
 )
 
 if TYPE_CHECKING:
-    from torch.optim.optimizer import ParamsT
+    from torch.optim.optimizer import ParamsT, StateDict
 
-__all__ = ["EvaluationModeError", "InterpolationBeta", "ScheduleFreeRAdam"]
+__all__ = ["InterpolationBeta", "ScheduleFreeRAdam"]
 
+# What the library keeps in each group and moves with the steps and modes.
+_COUNTERS = ("k", "train_mode", "weight_sum", "lr_max")
 _GROUP_OPTIONS = ("lr", "betas", "eps", "weight_decay", "r", "weight_lr_power", "foreach", "silent_sgd_phase")
 InterpolationBeta = Annotated[float, Gt(0), Lt(1)]
 """The coefficient of the interpolation between the weights; the evaluation weights divide by it."""
-
-
-class EvaluationModeError(OptimError, RuntimeError):
-    """`step()` was called while the model holds the evaluation weights; nothing was changed."""
 
 
 class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
@@ -132,6 +131,30 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
             )
         loss: float | None = update(self, closure)
         return loss
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Restore the optimizer's state; `schedulefree.RAdamScheduleFree`'s fits too.
+
+        Raises:
+            StateMismatchError: it is the state of another kind of optimizer; nothing was changed.
+        """
+
+        def require_own(_: torch.optim.Optimizer, state: StateDict) -> None:
+            groups, states = state["param_groups"], state["state"].values()
+            missing = {name for group in groups for name in _COUNTERS if name not in group}
+            missing |= {name for own in states for name in ("z", "exp_avg_sq") if own and name not in own}
+            if missing:
+                raise StateMismatchError(
+                    f"{type(self).__name__}: this is the state of another kind of optimizer: it lacks "
+                    f"{', '.join(map(repr, sorted(missing)))}"
+                )
+
+        # A hook, to see what a user's own hooks make of the state; for this call only.
+        handle = self.register_load_state_dict_pre_hook(require_own)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            handle.remove()
 
     def train(self) -> None:
         """Switch the parameters to the training weights, if they aren't."""
