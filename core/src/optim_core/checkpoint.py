@@ -47,8 +47,8 @@ def save_checkpoint(
 
     A crash at any instant leaves the previous checkpoint or the new one, whole. Nothing that is
     saved is changed, not even in its last bit: the weight files of schedule-free components hold the
-    evaluation weights, and the training weights are kept beside the optimizer's state. One process
-    saves at a time; with several, let one of them do it.
+    evaluation weights, and the training weights are kept beside the optimizer's state. Of several
+    processes let one save; where more do, they wait for each other.
 
     Args:
         directory: a folder for the checkpoint; created where it isn't there.
