@@ -193,7 +193,7 @@ def _apply(
                 module.load_state_dict(contents.models[name])
             if optimizers is None:
                 return
-            with optimizers.restored_on_failure():
+            with optimizers._restored_on_failure():
                 for component, optimizer in optimizers.items():
                     payload = contents.optimizers[component]
                     keep = changed_options(component, optimizers, payload)
@@ -206,35 +206,43 @@ def _apply(
         raise CheckpointMismatchError(root, [Problem("the checkpoint", str(error), cause=error)]) from error
     if policy == "checkpoint":
         for component, payload in contents.optimizers.items():
-            optimizers.adopt(component, payload["params"], payload["initial_options"])
+            optimizers._adopt(component, payload["params"], payload["initial_options"])
 
 
 def _load_optimizer(
     optimizer: Optimizer, payload: Mapping[str, Any], policy: OnMismatch, keep: list[Collection[str]]
 ) -> str | None:
     """Load one optimizer, and its training weights; returns what there is to warn about."""
-    state = payload["state"]
+    state, inferred = payload["state"], None
+    kept: list[dict[str, Any]] = []
     if isinstance(optimizer, ScheduledOptimizer):
-        return optimizer._load(state, policy, keep).inferred
-    groups = optimizer.param_groups if policy == "config" else []
-    kept = [{name: group[name] for name in names} for names, group in zip(keep, groups, strict=False)]
-    # A wrapper around a scheduled optimizer can be told whose values hold, if it takes the argument.
-    takes_policy = "on_mismatch" in inspect.signature(optimizer.load_state_dict).parameters
-    optimizer.load_state_dict(state, **({"on_mismatch": policy} if takes_policy else {}))
+        inferred = optimizer._load(state, policy, keep).inferred
+    else:
+        if policy == "config":
+            groups = optimizer.param_groups
+            kept = [{name: group[name] for name in names} for names, group in zip(keep, groups, strict=False)]
+        # A wrapper around a scheduled optimizer can be told whose values hold, if it takes the argument.
+        takes_policy = "on_mismatch" in inspect.signature(optimizer.load_state_dict).parameters
+        optimizer.load_state_dict(state, **({"on_mismatch": policy} if takes_policy else {}))
     with torch.no_grad():
         for group, weights in zip(optimizer.param_groups, payload.get("training_weights", ()), strict=False):
             for parameter, saved in zip(group["params"], weights, strict=True):
                 parameter.copy_(saved)
+    if any(kept):
+        _change_options(optimizer, kept)
+    return inferred
+
+
+def _change_options(optimizer: Any, options: list[dict[str, Any]]) -> None:
     # The evaluation weights follow from the training weights by the options that those were made
     # with: they are what stays when an option changes.
-    by_evaluation: Any = optimizer if any(kept) and has_modes(optimizer) and in_training_mode(optimizer) else None
-    if by_evaluation is not None:
-        by_evaluation.eval()
-    for group, values in zip(optimizer.param_groups, kept, strict=False):
+    by_evaluation = in_training_mode(optimizer)
+    if by_evaluation:
+        optimizer.eval()
+    for group, values in zip(optimizer.param_groups, options, strict=False):
         group.update(values)
-    if by_evaluation is not None:
-        by_evaluation.train()
-    return None
+    if by_evaluation:
+        optimizer.train()
 
 
 @contextmanager

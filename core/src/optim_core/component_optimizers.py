@@ -154,7 +154,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
             raise StateMismatchError(
                 f"the state is of the components {sorted(state_dict)}, the optimizers are of {sorted(self._optimizers)}"
             )
-        with self.restored_on_failure():
+        with self._restored_on_failure():
             for name, optimizer in self._optimizers.items():
                 try:
                     optimizer.load_state_dict(dict(state_dict[name]))
@@ -162,7 +162,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
                     raise StateMismatchError(f"component {name!r}: {error}") from error
 
     @contextmanager
-    def restored_on_failure(self) -> Iterator[None]:
+    def _restored_on_failure(self) -> Iterator[None]:
         """Puts every optimizer back to what it was, if loading states inside the block raises."""
         # References, not copies: loading puts new objects in place and leaves the old ones alone.
         before = {name: dict(optimizer.__getstate__()) for name, optimizer in self._optimizers.items()}
@@ -180,7 +180,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         """The parameters that a component had when its optimizer was built, by name within it."""
         return self._parameters.get(component, {})
 
-    def adopt(self, component: str, params: Mapping[str, Any], initial_options: Sequence[Mapping[str, Any]]) -> None:
+    def _adopt(self, component: str, params: Mapping[str, Any], initial_options: Sequence[Mapping[str, Any]]) -> None:
         """Take over the values that a checkpoint was built with, in place of the configuration's."""
         self.params[component] = dict(params)
         self._initial_options[component] = tuple(initial_options)
