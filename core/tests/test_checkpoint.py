@@ -20,8 +20,10 @@ from optim_core import (
     CheckpointMismatchError,
     ComponentOptimizers,
     OptimizerRegistry,
+    OptimWarning,
     ResumeWarning,
     ScheduledOptimizer,
+    UncoveredParametersWarning,
     WarmupCosine,
     build_optimizers,
     load_checkpoint,
@@ -61,10 +63,11 @@ class AdamWFactory:
     peak_lr: float = 0.01
     total_steps: int = 50
     weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
 
     def build(self, params):
         schedule = WarmupCosine(peak_lr=self.peak_lr, total_steps=self.total_steps, warmup_steps=5)
-        return ScheduledAdamW(params, schedule=schedule, weight_decay=self.weight_decay)
+        return ScheduledAdamW(params, schedule=schedule, weight_decay=self.weight_decay, betas=self.betas)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -643,6 +646,141 @@ def test_savers_of_one_folder_wait_for_each_other(tmp_path):
             loaded += 1
     assert [process.returncode for process in processes] == [0, 0]
     assert loaded > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("peak_lr", 0.02), ("total_steps", 70), ("weight_decay", 0.5), ("betas", (0.8, 0.99)), ("betas", [0.5, 0.9])],
+)
+def test_each_changed_value_holds_by_itself_under_each_policy(tmp_path, name, value):
+    models, optimizers = make()
+    train(models, optimizers, 20)
+    save_checkpoint(tmp_path, models, optimizers)
+    before = optimizers["body"].param_groups[0]
+    for policy in ("config", "checkpoint"):
+        resumed, resumed_optimizers = make(changed(**{name: value}), seed=1)
+        with pytest.warns(ResumeWarning, match=rf"body\.{name}: is .* in the checkpoint") as caught:
+            load_checkpoint(tmp_path, resumed, resumed_optimizers, on_mismatch=policy)
+        assert str(caught[0].message).count(" in the checkpoint and ") == 1
+        group = {k: v for k, v in resumed_optimizers["body"].param_groups[0].items() if k != "params"}
+        if policy == "checkpoint":
+            assert group == {k: v for k, v in before.items() if k != "params"}
+        else:
+            values = {"peak_lr": 0.01, "total_steps": 50, "weight_decay": 0.01, "betas": (0.9, 0.999)} | {name: value}
+            assert group["lr"] == pytest.approx(formula(20, values["peak_lr"], values["total_steps"]))
+            assert (group["weight_decay"], group["betas"]) == (values["weight_decay"], tuple(values["betas"]))
+    with pytest.raises(CheckpointMismatchError, match=name):
+        load_checkpoint(tmp_path, *make(changed(**{name: value})), on_mismatch="error")
+
+
+@pytest.mark.parametrize("on_mismatch", ["config", "checkpoint", "error"])
+def test_a_group_added_later_is_resumed_with_its_own_peak(tmp_path, on_mismatch):
+    def build(seed):
+        models, optimizers = make(seed=seed)
+        models["frozen"].requires_grad_(True)
+        optimizers["body"].add_param_group({"params": list(models["frozen"].parameters()), "lr": 0.003})
+        return models, optimizers
+
+    models, optimizers = build(0)
+    train(models, optimizers, 5)
+    optimizers["body"].param_groups[1]["peak_lr"] = 0.001
+    train(models, optimizers, 5)
+    save_checkpoint(tmp_path, models, optimizers)
+    resumed, resumed_optimizers = build(1)
+    load_checkpoint(tmp_path, resumed, resumed_optimizers, on_mismatch=on_mismatch)
+    assert same(everything(resumed, resumed_optimizers), everything(models, optimizers))
+
+
+def test_what_a_module_dict_itself_owns_is_saved_and_missed(tmp_path):
+    class Models(nn.ModuleDict):
+        def __init__(self, value):
+            super().__init__({"body": nn.Linear(4, 8)})
+            self.scale = nn.Parameter(torch.full((2,), value))
+
+    def build(value):
+        models = Models(value)
+        with pytest.warns(UncoveredParametersWarning, match=r"scale \(2 parameters\)"):
+            return models, build_optimizers(models, {"body": {"type": "adamw"}}, registry=REGISTRY)
+
+    models, optimizers = build(7.0)
+    save_checkpoint(tmp_path, models, optimizers)
+    resumed, resumed_optimizers = build(1.0)
+    load_checkpoint(tmp_path, resumed, resumed_optimizers)
+    assert resumed.scale.tolist() == [7, 7]
+
+
+def test_wrapped_entries_of_a_module_dict_load_into_bare_ones(tmp_path):
+    models, optimizers = make()
+    wrapped = nn.ModuleDict({name: nn.DataParallel(module) for name, module in models.items()})
+    save_checkpoint(tmp_path, wrapped, optimizers)
+    bare, bare_optimizers = make(seed=1)
+    load_checkpoint(tmp_path, bare, bare_optimizers)
+    assert same(everything(bare, bare_optimizers), everything(models, optimizers))
+
+
+class Wrapper(torch.optim.Optimizer):
+    """An optimizer around another, as a hook may return one."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.defaults = inner.defaults
+        self.__setstate__({})  # the hooks that PyTorch's own methods expect, without its constructor
+
+    param_groups = property(lambda self: self.inner.param_groups)
+    state = property(lambda self: self.inner.state)
+
+    def step(self, closure=None):
+        return self.inner.step(closure)
+
+    def state_dict(self):
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state_dict):
+        self.inner.load_state_dict(state_dict)
+
+
+class ObligingWrapper(Wrapper):
+    def load_state_dict(self, state_dict, *, on_mismatch=None):
+        self.inner.load_state_dict(state_dict, on_mismatch=on_mismatch)
+
+
+def make_wrapped(wrapper, **params):
+    models = make_models()
+    body = wrapper(AdamWFactory(**params).build(models["body"].parameters()))
+    head = AveragedFactory().build(models["head"].parameters())
+    return models, ComponentOptimizers({"body": body, "head": head}, params={"body": params})
+
+
+def test_a_wrapped_optimizer_is_put_back_too(tmp_path):
+    models, optimizers = make_wrapped(Wrapper)
+    train(models, optimizers, 4)
+    save_checkpoint(tmp_path, models, optimizers)
+    models, optimizers = make_wrapped(Wrapper)
+    before = everything(models, optimizers)
+
+    def refuse(optimizer):
+        raise RuntimeError("not today")
+
+    optimizers["head"].register_load_state_dict_post_hook(refuse)
+    with pytest.raises(CheckpointMismatchError, match="not today"):
+        load_checkpoint(tmp_path, models, optimizers)
+    assert same(everything(models, optimizers), before)
+
+
+def test_a_wrapper_takes_over_the_checkpoints_schedule_or_says_that_it_cannot(tmp_path):
+    models, optimizers = make_wrapped(Wrapper, peak_lr=0.01)
+    train(models, optimizers, 20)
+    save_checkpoint(tmp_path / "rigid", models, optimizers)
+    with pytest.raises(CheckpointMismatchError, match="Wrapper can't take over the checkpoint's schedule"):
+        load_checkpoint(tmp_path / "rigid", *make_wrapped(Wrapper, peak_lr=0.02), on_mismatch="checkpoint")
+
+    models, optimizers = make_wrapped(ObligingWrapper, peak_lr=0.01)
+    train(models, optimizers, 20)
+    save_checkpoint(tmp_path / "obliging", models, optimizers)
+    models, optimizers = make_wrapped(ObligingWrapper, peak_lr=0.02)
+    with pytest.warns(OptimWarning):
+        load_checkpoint(tmp_path / "obliging", models, optimizers, on_mismatch="checkpoint")
+    assert optimizers["body"].param_groups[0]["lr"] == pytest.approx(formula(20, 0.01, 50))
 
 
 class Crash(BaseException):

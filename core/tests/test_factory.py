@@ -6,7 +6,7 @@ import copy
 import doctest
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import pydantic
 import pytest
@@ -271,3 +271,24 @@ def test_examples_in_docstrings_run(module: str) -> None:
 
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_rules_see_defaults_that_are_made_for_each_instance() -> None:
+    @dataclass
+    class Made(Recording):
+        low: float = 1.0
+        sizes: list[int] = field(default_factory=lambda: [3])
+        RULES: ClassVar[tuple[Rule, ...]] = (Rule(("low", "sizes"), lambda low, sizes: low < sizes[0], "too much"),)
+
+    assert construct_factory(Made, {})
+    assert [problem.path for problem in refusal(Made, low=4).problems] == ["low"]
+
+
+def test_a_class_that_is_made_by_new_alone_has_its_types_checked() -> None:
+    class Made(NamedTuple):
+        lr: float = 0.1
+
+        def build(self, params: Any) -> Any: ...
+
+    assert construct_factory(Made, {"lr": "1e-3"}).lr == 0.001  # type: ignore[attr-defined]
+    assert [problem.path for problem in refusal(Made, lr="abc").problems] == ["lr"]

@@ -26,6 +26,7 @@ __all__ = [
     "Rule",
     "Signature",
     "check_arguments",
+    "defaults_of",
     "has_exponent",
     "missing_arguments",
     "problems_of_pydantic",
@@ -134,12 +135,33 @@ def validate_arguments(
             converted[name] = result
         else:
             problems.append(Problem(name + misplaced, f"= {_short(value)}: must be a number, not true or false"))
-    defaults = {name: a.default for name, a in signature.arguments.items() if not a.required and name not in values}
-    known = converted if partial else {**defaults, **converted}
-    for rule in _rules_of(target):
+    rules = _rules_of(target)
+    known = dict(converted)
+    if rules and not partial:
+        known = {name: value for name, value in defaults_of(target).items() if name not in values} | known
+    for rule in rules:
         if all(name in known for name in rule.arguments) and not rule.holds(*(known[n] for n in rule.arguments)):
             problems.append(_broken(rule, known))
     return converted, problems
+
+
+def defaults_of(target: type) -> dict[str, Any]:
+    """The defaults of a constructor's arguments, by name."""
+    arguments = signature_of(target).arguments.values()
+    return {a.name: a.default for a in arguments if not a.required} | _made_defaults(target)
+
+
+def _made_defaults(target: type) -> dict[str, Any]:
+    """Defaults that are made anew for each instance; a signature has a placeholder for them."""
+    if issubclass(target, pydantic.BaseModel):
+        return {
+            name: field.get_default(call_default_factory=True)
+            for name, field in target.model_fields.items()
+            # One that is made from the other values can't be told before they are validated.
+            if field.default_factory is not None and not getattr(field, "default_factory_takes_validated_data", False)
+        }
+    fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
+    return {f.name: f.default_factory() for f in fields if f.init and f.default_factory is not dataclasses.MISSING}
 
 
 def missing_arguments(target: type, values: Iterable[str]) -> list[Problem]:
@@ -245,7 +267,10 @@ def _type_hints(target: type) -> dict[str, Any]:
         return {
             n: h.type if isinstance(h, dataclasses.InitVar) else h for n, h in _resolved_hints(target, target).items()
         }
-    return _resolved_hints(target, inspect.getattr_static(target, "__init__"))
+    initialiser = inspect.getattr_static(target, "__init__")
+    # A class that is made by __new__ alone, as a NamedTuple is.
+    maker = inspect.getattr_static(target, "__new__") if initialiser is object.__init__ else initialiser
+    return _resolved_hints(target, getattr(maker, "__func__", maker))
 
 
 def _resolved_hints(target: type, source: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from optim_core.checkpoint_files import Contents, read, writing
 from optim_core.component_optimizers import ComponentOptimizers, has_modes, in_training_mode
 from optim_core.components import Models, named_modules_of
 from optim_core.errors import CheckpointMismatchError, OptimWarning, Problem
-from optim_core.schedule_state import OnMismatch
+from optim_core.schedule_state import SCHEDULER, OnMismatch
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
 __all__ = ["ResumeWarning", "load_checkpoint", "save_checkpoint"]
@@ -115,6 +115,8 @@ def load_checkpoint(
     if optimizers is not None:
         problems += optimizer_problems(optimizers, contents.optimizers)
         changes = [] if problems else list(_changes(optimizers, contents.optimizers))
+        if changes and on_mismatch == "checkpoint":
+            problems += _unable(optimizers, contents.optimizers)
     if problems or (changes and on_mismatch == "error"):
         raise CheckpointMismatchError(root, problems or changes)
     notice = None
@@ -177,6 +179,20 @@ def _changes(optimizers: ComponentOptimizers, saved: Mapping[str, Any]) -> Itera
             yield Problem(f"{component}.{change.name}", message)
 
 
+def _unable(optimizers: ComponentOptimizers, saved: Mapping[str, Any]) -> Iterator[Problem]:
+    """The optimizers with a schedule inside that can't be told to take over a changed one."""
+    for component, optimizer in optimizers.items():
+        scheduled = SCHEDULER in saved[component]["state"] and not isinstance(optimizer, ScheduledOptimizer)
+        if scheduled and not _takes_policy(optimizer) and any(changed_values(component, optimizers, saved[component])):
+            message = f"{type(optimizer).__name__} can't take over the checkpoint's schedule"
+            hint = "Its load_state_dict must accept on_mismatch, and pass it on to the optimizer inside"
+            yield Problem(component, message, hint)
+
+
+def _takes_policy(optimizer: Optimizer) -> bool:
+    return "on_mismatch" in inspect.signature(optimizer.load_state_dict).parameters
+
+
 def _apply(
     root: Path,
     modules: Mapping[str, nn.Module],
@@ -222,8 +238,7 @@ def _load_optimizer(
             groups = optimizer.param_groups
             kept = [{name: group[name] for name in names} for names, group in zip(keep, groups, strict=False)]
         # A wrapper around a scheduled optimizer can be told whose values hold, if it takes the argument.
-        takes_policy = "on_mismatch" in inspect.signature(optimizer.load_state_dict).parameters
-        optimizer.load_state_dict(state, **({"on_mismatch": policy} if takes_policy else {}))
+        optimizer.load_state_dict(state, **({"on_mismatch": policy} if _takes_policy(optimizer) else {}))
     with torch.no_grad():
         for group, weights in zip(optimizer.param_groups, payload.get("training_weights", ()), strict=False):
             for parameter, saved in zip(group["params"], weights, strict=True):

@@ -83,17 +83,18 @@ def changed_values(component: str, optimizers: ComponentOptimizers, payload: Map
     ]
     optimizer = optimizers[component]
     before, now = payload["initial_options"], optimizers.initial_options(component)
-    follows: set[tuple[str, Any, Any]] = set()
+    driven: Collection[str] = ()
+    default_peaks: tuple[object, object] | None = None
     if isinstance(optimizer, ScheduledOptimizer):
         # What follows from a changed param is not listed beside it: the shape, the default peak, and
         # what the schedule writes.
         found = found or list(shape_differences(optimizer.schedule, payload["state"]))
-        follows = {(PEAK, saved_default_peak(payload["state"]), optimizer.schedule.peak_lr)}
+        default_peaks = (saved_default_peak(payload["state"]), optimizer.schedule.peak_lr)
         driven = optimizer.schedule.options_at(0, optimizer.schedule.peak_lr)
-        follows |= {(name, None, None) for name in driven}
     for index, names in enumerate(changed_options(component, optimizers, payload)):
         for name in names:
-            if (name, None, None) in follows or (name, before[index].get(name), now[index].get(name)) in follows:
+            peaks = (before[index].get(name), now[index].get(name))
+            if name in driven or (name == PEAK and peaks == default_peaks):
                 continue
             label = f"{name} of parameter group {index}" if len(before) > 1 else name
             found.append(Difference(label, before[index].get(name), _plain(now[index].get(name))))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -164,16 +166,12 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
     @contextmanager
     def _restored_on_failure(self) -> Iterator[None]:
         """Puts every optimizer back to what it was, if loading states inside the block raises."""
-        # References, not copies: loading puts new objects in place and leaves the old ones alone.
-        before = {name: dict(optimizer.__getstate__()) for name, optimizer in self._optimizers.items()}
+        restorers = [_restorer(optimizer) for optimizer in self._optimizers.values()]
         try:
             yield
         except BaseException:
-            for name, optimizer in self._optimizers.items():
-                if isinstance(optimizer, ScheduledOptimizer):
-                    optimizer._restore(before[name])
-                else:
-                    optimizer.__setstate__(before[name])
+            for restore in restorers:
+                restore()
             raise
 
     def parameters_of(self, component: str) -> Mapping[str, Tensor]:
@@ -234,6 +232,18 @@ def _options_of(optimizer: Optimizer) -> tuple[Mapping[str, Any], ...]:
         {k: v for k, v in group.items() if k not in ("params", "param_names")} for group in optimizer.param_groups
     )
     return tuple({k: v.item() if isinstance(v, Tensor) else v for k, v in group.items()} for group in groups)
+
+
+def _restorer(optimizer: Optimizer) -> Callable[[], None]:
+    """What puts an optimizer back to what it is now, after states were loaded into it."""
+    if "param_groups" not in vars(optimizer):
+        # A wrapper that only passes on what another optimizer has.
+        return partial(optimizer.load_state_dict, copy.deepcopy(optimizer.state_dict()))
+    # References, not copies: loading puts new objects in place and leaves the old ones alone.
+    before = dict(optimizer.__getstate__())
+    if isinstance(optimizer, ScheduledOptimizer):
+        return partial(optimizer._restore, before)
+    return partial(optimizer.__setstate__, before)
 
 
 def _switch_back(switched: Sequence[tuple[Any, Sequence[tuple[Tensor, Tensor]]]]) -> None:

@@ -100,7 +100,10 @@ def named_modules_of(models: Models) -> dict[str, nn.Module]:
     if isinstance(models, nn.Module):
         module = unwrapped(models)
         # A dictionary of modules is its entries, whether a plain one or PyTorch's.
-        return dict(module.items()) if isinstance(module, nn.ModuleDict) else {"": module}
+        owns = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if not isinstance(module, nn.ModuleDict) or owns:
+            return {"": module}
+        models = dict(module.items())
     for name, module in models.items():
         if not isinstance(name, str):
             raise TypeError(f"models must have strings as component names, not {name!r}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import pydantic
 
 from optim_core.arguments import (
+    defaults_of,
     has_exponent,
     missing_arguments,
     problems_of_pydantic,
@@ -80,22 +80,7 @@ def construct_factory(target: type, params: Mapping[str, Any]) -> OptimizerFacto
 def effective_params(target: type, params: Mapping[str, Any]) -> dict[str, Any]:
     """What valid params amount to: converted, and with the constructor's defaults for the others."""
     converted, _ = validate_arguments(target, params)
-    arguments = signature_of(target).arguments
-    defaults = {name: argument.default for name, argument in arguments.items() if not argument.required}
-    return {**defaults, **_made_defaults(target), **converted}
-
-
-def _made_defaults(target: type) -> dict[str, Any]:
-    """Defaults that are made anew for each instance; a signature has a placeholder for them."""
-    if issubclass(target, pydantic.BaseModel):
-        return {
-            name: field.get_default(call_default_factory=True)
-            for name, field in target.model_fields.items()
-            # One that is made from the other values can't be told before they are validated.
-            if field.default_factory is not None and not getattr(field, "default_factory_takes_validated_data", False)
-        }
-    fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
-    return {f.name: f.default_factory() for f in fields if f.init and f.default_factory is not dataclasses.MISSING}
+    return {**defaults_of(target), **converted}
 
 
 def _as_given(target: type, params: Mapping[str, Any], converted: Mapping[str, Any]) -> Mapping[str, Any]:

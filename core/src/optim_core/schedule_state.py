@@ -106,13 +106,15 @@ def plan_load(
     peaks = [float(group[PEAK]) for group in groups]
     if policy == "checkpoint":
         schedule = _saved_schedule(schedule, state, owner) or schedule
+    # A group that was added later has no options of its own to keep.
+    own = None if keep is None else [*keep, *[()] * len(groups)][: len(groups)]
     for index, saved in enumerate(state["param_groups"]):
-        if policy == "checkpoint" or (keep is not None and index < len(keep) and PEAK not in keep[index]):
+        if policy == "checkpoint" or (own is not None and PEAK not in own[index]):
             peaks[index] = float(saved.get(PEAK, peaks[index]))
     stale = _driven_by_saved_only(schedule, state, owner)
     kept = []
-    own = keep if keep is not None and policy == "config" else [()] * len(groups)
-    for group, others in zip(groups, own, strict=False):
+    others_kept = own if own is not None and policy == "config" else [()] * len(groups)
+    for group, others in zip(groups, others_kept, strict=True):
         names = {*stale, *others} - {"lr", PEAK, STEP}
         options = {name: group[name] for name in names if name in group}
         if isinstance(group["lr"], Tensor):

@@ -33,7 +33,17 @@ if TYPE_CHECKING:
 
 __all__ = ["AdamWWithOneCycle", "LastEpoch"]
 
-_GROUP_OPTIONS = ("betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach", "capturable", "fused")
+_GROUP_OPTIONS = (
+    "betas",
+    "eps",
+    "weight_decay",
+    "amsgrad",
+    "maximize",
+    "foreach",
+    "capturable",
+    "differentiable",
+    "fused",
+)
 
 LastEpoch = Annotated[int, Ge(-1)]
 

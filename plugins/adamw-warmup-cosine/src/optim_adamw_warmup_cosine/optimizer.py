@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
 __all__ = ["AdamWWithWarmupCosine"]
 
-_GROUP_OPTIONS = ("betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach", "capturable", "fused")
+_GROUP_OPTIONS = (
+    "betas",
+    "eps",
+    "weight_decay",
+    "amsgrad",
+    "maximize",
+    "foreach",
+    "capturable",
+    "differentiable",
+    "fused",
+)
 
 
 class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
