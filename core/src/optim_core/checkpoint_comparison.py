@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.errors import Problem
-from optim_core.schedule_state import PEAK, STEP, Difference, saved_default_peak, shape_differences
+from optim_core.schedule_state import (
+    PEAK,
+    STEP,
+    Difference,
+    driven_by_saved_only,
+    saved_default_peak,
+    shape_differences,
+)
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
 __all__ = ["changed_options", "changed_values", "layout_of", "model_problems", "optimizer_problems", "plain"]
@@ -90,7 +97,8 @@ def changed_values(component: str, optimizers: ComponentOptimizers, payload: Map
         # what the schedule writes.
         found = found or list(shape_differences(optimizer.schedule, payload["state"]))
         default_peaks = (saved_default_peak(payload["state"]), optimizer.schedule.peak_lr)
-        driven = optimizer.schedule.options_at(0, optimizer.schedule.peak_lr)
+        schedule, name = optimizer.schedule, type(optimizer).__name__
+        driven = {*schedule.options_at(0, schedule.peak_lr), *driven_by_saved_only(schedule, payload["state"], name)}
     for index, names in enumerate(changed_options(component, optimizers, payload)):
         for name in names:
             peaks = (before[index].get(name), now[index].get(name))

@@ -20,6 +20,7 @@ __all__ = [
     "LoadPlan",
     "OnMismatch",
     "differences",
+    "driven_by_saved_only",
     "plan_load",
     "saved_default_peak",
     "shape_differences",
@@ -111,7 +112,7 @@ def plan_load(
     for index, saved in enumerate(state["param_groups"]):
         if policy == "checkpoint" or (own is not None and PEAK not in own[index]):
             peaks[index] = float(saved.get(PEAK, peaks[index]))
-    stale = _driven_by_saved_only(schedule, state, owner)
+    stale = driven_by_saved_only(schedule, state, owner)
     kept = []
     others_kept = own if own is not None and policy == "config" else [()] * len(groups)
     for group, others in zip(groups, others_kept, strict=True):
@@ -184,7 +185,7 @@ def _saved_schedule(schedule: Schedule, state: Mapping[str, Any], owner: str) ->
         raise StateMismatchError(f"{owner}: the checkpoint's schedule can't be taken over: {error}") from error
 
 
-def _driven_by_saved_only(schedule: Schedule, state: Mapping[str, Any], owner: str) -> set[str]:
+def driven_by_saved_only(schedule: Schedule, state: Mapping[str, Any], owner: str) -> set[str]:
     """Options that hold a position of the saved schedule's curve, which this one won't rewrite."""
     driven = set(schedule.options_at(0, schedule.peak_lr))
     try:
