@@ -70,14 +70,18 @@ def optimizer_problems(optimizers: ComponentOptimizers, saved: Mapping[str, Mapp
 def changed_options(
     component: str, optimizers: ComponentOptimizers, payload: Mapping[str, Any]
 ) -> list[Collection[str]]:
-    """For each group, the options that it was built with other than the saved one was."""
+    """For each group, the options that it was built with other than the saved one was.
+
+    A group that was added after the build has none.
+    """
     optimizer = optimizers[component]
     position = (STEP, "lr") if isinstance(optimizer, ScheduledOptimizer) else ()
     now = [plain(group) for group in optimizers.initial_options(component)]
-    return [
+    changed: list[Collection[str]] = [
         [name for name in ours if name in theirs and ours[name] != theirs[name] and name not in position]
         for ours, theirs in zip(now, payload["initial_options"], strict=False)
     ]
+    return changed + [()] * (len(optimizer.param_groups) - len(changed))
 
 
 def changed_values(component: str, optimizers: ComponentOptimizers, payload: Mapping[str, Any]) -> list[Difference]:

@@ -48,7 +48,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         self.params: dict[str, Mapping[str, Any]] = dict(params or {})
         self._parameters = {name: dict(named) for name, named in (parameters or {}).items()}
         self.skipped: tuple[str, ...] = tuple(skipped)
-        self._with_modes = tuple(name for name, optimizer in self._optimizers.items() if has_modes(optimizer))
+        self._with_modes: dict[str, Any] = {name: o for name, o in self._optimizers.items() if has_modes(o)}
         self._initial_options: dict[str, Sequence[Mapping[str, Any]]] = {
             name: _options_of(optimizer) for name, optimizer in self._optimizers.items()
         }
@@ -80,8 +80,8 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         Raises:
             EvaluationModeError: an optimizer is in evaluation mode; none has made an update.
         """
-        for name in self._with_modes:
-            if not in_training_mode(self._optimizers[name]):
+        for name, moded in self._with_modes.items():
+            if not in_training_mode(moded):
                 raise EvaluationModeError(
                     f"step() was called while the parameters of component {name!r} are the evaluation weights. Call "
                     "train() after an evaluation, or evaluate inside eval_mode()"
@@ -96,8 +96,8 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
 
     def train(self) -> None:
         """Switch the optimizers that have modes (the schedule-free ones) to their training weights."""
-        for name in self._with_modes:
-            self._moded(name).train()
+        for optimizer in self._with_modes.values():
+            optimizer.train()
 
     def eval(self) -> None:
         """Switch the optimizers that have modes to the weights to evaluate and to publish.
@@ -105,8 +105,8 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         The switch is arithmetic on the weights: it rounds, and so does the way back. `eval_mode()`
         is exact.
         """
-        for name in self._with_modes:
-            self._moded(name).eval()
+        for optimizer in self._with_modes.values():
+            optimizer.eval()
 
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
@@ -118,8 +118,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         """
         switched: list[tuple[Any, list[tuple[Tensor, Tensor]]]] = []
         try:
-            for name in self._with_modes:
-                optimizer = self._moded(name)
+            for optimizer in self._with_modes.values():
                 if in_training_mode(optimizer):
                     kept = [(p, p.detach().clone()) for group in optimizer.param_groups for p in group["params"]]
                     switched.append((optimizer, kept))
@@ -222,9 +221,6 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
     # An identity, as for a module: Mapping would compare the optimizers one by one.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
-
-    def _moded(self, name: str) -> Any:
-        return self._optimizers[name]
 
 
 def _options_of(optimizer: Optimizer) -> tuple[Mapping[str, Any], ...]:

@@ -107,16 +107,14 @@ def plan_load(
     peaks = [float(group[PEAK]) for group in groups]
     if policy == "checkpoint":
         schedule = _saved_schedule(schedule, state, owner) or schedule
-    # A group that was added later has no options of its own to keep.
-    own = None if keep is None else [*keep, *[()] * len(groups)][: len(groups)]
     for index, saved in enumerate(state["param_groups"]):
-        if policy == "checkpoint" or (own is not None and PEAK not in own[index]):
+        if policy == "checkpoint" or (keep is not None and PEAK not in keep[index]):
             peaks[index] = float(saved.get(PEAK, peaks[index]))
     stale = driven_by_saved_only(schedule, state, owner)
     kept = []
-    others_kept = own if own is not None and policy == "config" else [()] * len(groups)
-    for group, others in zip(groups, others_kept, strict=True):
-        names = {*stale, *others} - {"lr", PEAK, STEP}
+    for index, group in enumerate(groups):
+        own = keep[index] if keep is not None and policy == "config" else ()
+        names = {*stale, *own} - {"lr", PEAK, STEP}
         options = {name: group[name] for name in names if name in group}
         if isinstance(group["lr"], Tensor):
             options["lr"] = group["lr"]
@@ -138,23 +136,23 @@ def differences(schedule: Schedule, groups: _Groups, state: Mapping[str, Any]) -
 
 def shape_differences(schedule: Schedule, state: Mapping[str, Any]) -> Iterator[Difference]:
     """The values that a saved schedule's shape has other than this one's."""
-    saved = state.get(SCHEDULER)
-    if not isinstance(saved, Mapping) or "schedule" not in saved:
-        return
+    kind, saved = _saved_shape(state)
     name = type(schedule).__name__
-    if saved["schedule"] != name:
-        yield Difference("schedule", saved["schedule"], name)
+    if kind is None:
+        return
+    if kind != name:
+        yield Difference("schedule", kind, name)
         return
     shape = shape_of(schedule)
-    for key in [*shape, *(k for k in saved if k not in shape and k not in ("schedule", "step"))]:
+    for key in dict.fromkeys([*shape, *saved]):
         if saved.get(key) != shape.get(key):
             yield Difference(key, saved.get(key), shape.get(key))
 
 
 def saved_default_peak(state: Mapping[str, Any]) -> object:
     """The peak of the groups that had none of their own when a state was saved; None if not known."""
-    saved = state.get(SCHEDULER)
-    return saved.get("peak_lr") if isinstance(saved, Mapping) and "schedule" in saved else None
+    _, saved = _saved_shape(state)
+    return saved.get("peak_lr")
 
 
 def _equal(peak: float, other: object) -> bool:
@@ -167,16 +165,23 @@ def shape_of(schedule: Schedule) -> dict[str, Any]:
     return {field.name: getattr(schedule, field.name) for field in dataclasses.fields(schedule)}  # type: ignore[arg-type]
 
 
-def _saved_schedule(schedule: Schedule, state: Mapping[str, Any], owner: str) -> Schedule | None:
-    """The schedule that a state was saved with, where it is of this one's class; None if it has none."""
+def _saved_shape(state: Mapping[str, Any]) -> tuple[object, dict[str, Any]]:
+    """The class name and the fields of a saved schedule; None and nothing where there is none."""
     saved = state.get(SCHEDULER)
     if not isinstance(saved, Mapping) or "schedule" not in saved:
-        return None
+        return None, {}
+    return saved["schedule"], {key: value for key, value in saved.items() if key not in ("schedule", "step")}
+
+
+def _saved_schedule(schedule: Schedule, state: Mapping[str, Any], owner: str) -> Schedule | None:
+    """The schedule that a state was saved with, where it is of this one's class; None if it has none."""
+    kind, fields = _saved_shape(state)
     name = type(schedule).__name__
-    fields = {key: value for key, value in saved.items() if key not in ("schedule", "step")}
-    if saved["schedule"] != name:
+    if kind is None:
+        return None
+    if kind != name:
         raise StateMismatchError(
-            f"{owner}: the checkpoint's schedule is a {saved['schedule']}, this optimizer's a {name}; it can't be "
+            f"{owner}: the checkpoint's schedule is a {kind}, this optimizer's a {name}; it can't be "
             'taken over. Build the optimizer that the checkpoint is of, or load with on_mismatch="config"'
         )
     try:
