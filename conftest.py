@@ -1,10 +1,11 @@
-"""Runs the code blocks of the documentation as tests."""
+"""Runs the code blocks of the documentation as tests, and skips what needs a GPU where there is none."""
 
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
@@ -27,6 +28,14 @@ def leave_folder(namespace: dict[str, Any]) -> None:
     for entry in OPTIMIZER_BUILDER_REGISTRY.entries():
         if entry.group == "in-process":
             OPTIMIZER_BUILDER_REGISTRY.unregister(entry.key)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None:
+        import torch  # here: collecting is quick without it
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU, and there is none")
 
 
 pytest_collect_file = Sybil(

@@ -12,11 +12,13 @@ if _TYPE_CHECKING:
     from optim_core.arguments import Rule, check_arguments, validate_fields
     from optim_core.building import UncoveredParametersWarning, build_optimizers
     from optim_core.checkpoint import ResumeWarning, load_checkpoint, save_checkpoint
+    from optim_core.compilation import uncompiled
     from optim_core.component_optimizers import ComponentOptimizers
     from optim_core.configuration import ComponentSpec
     from optim_core.discovery import FactoryEntry
     from optim_core.dry_step import is_dry_step
     from optim_core.errors import (
+        CaptureError,
         CheckpointError,
         CheckpointMismatchError,
         ConfigurationError,
@@ -39,6 +41,7 @@ if _TYPE_CHECKING:
         LearningRate,
         NonNegative,
         PeakLearningRate,
+        PeakLearningRateOrTensor,
         StepCount,
         Steps,
     )
@@ -54,11 +57,13 @@ _MODULES = {
     "arguments": ("Rule", "check_arguments", "validate_fields"),
     "building": ("UncoveredParametersWarning", "build_optimizers"),
     "checkpoint": ("ResumeWarning", "load_checkpoint", "save_checkpoint"),
+    "compilation": ("uncompiled",),
     "component_optimizers": ("ComponentOptimizers",),
     "configuration": ("ComponentSpec",),
     "discovery": ("FactoryEntry",),
     "dry_step": ("is_dry_step",),
     "errors": (
+        "CaptureError",
         "CheckpointError",
         "CheckpointMismatchError",
         "ConfigurationError",
@@ -81,6 +86,7 @@ _MODULES = {
         "LearningRate",
         "NonNegative",
         "PeakLearningRate",
+        "PeakLearningRateOrTensor",
         "StepCount",
         "Steps",
     ),
@@ -95,6 +101,7 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "OPTIMIZER_BUILDER_REGISTRY",
     "Beta",
+    "CaptureError",
     "CheckpointError",
     "CheckpointMismatchError",
     "ComponentOptimizers",
@@ -116,6 +123,7 @@ __all__ = [
     "OptimizerFactory",
     "OptimizerRegistry",
     "PeakLearningRate",
+    "PeakLearningRateOrTensor",
     "Problem",
     "ResumeWarning",
     "Rule",
@@ -135,6 +143,7 @@ __all__ = [
     "is_dry_step",
     "load_checkpoint",
     "save_checkpoint",
+    "uncompiled",
     "validate_fields",
     "without_hooks",
 ]

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from optim_core.configuration import ComponentSpec
 from optim_core.errors import EvaluationModeError, StateMismatchError
+from optim_core.group_options import plain_number
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 from optim_core.spelling import nearest
 
@@ -227,7 +228,7 @@ def _options_of(optimizer: Optimizer) -> tuple[Mapping[str, Any], ...]:
     groups = (
         {k: v for k, v in group.items() if k not in ("params", "param_names")} for group in optimizer.param_groups
     )
-    return tuple({k: v.item() if isinstance(v, Tensor) else v for k, v in group.items()} for group in groups)
+    return tuple({k: plain_number(v) for k, v in group.items()} for group in groups)
 
 
 def _restorer(optimizer: Optimizer) -> Callable[[], None]:
@@ -235,11 +236,10 @@ def _restorer(optimizer: Optimizer) -> Callable[[], None]:
     if "param_groups" not in vars(optimizer):
         # A wrapper that only passes on what another optimizer has.
         return partial(optimizer.load_state_dict, copy.deepcopy(optimizer.state_dict()))
-    # References, not copies: loading puts new objects in place and leaves the old ones alone.
-    before = dict(optimizer.__getstate__())
     if isinstance(optimizer, ScheduledOptimizer):
-        return partial(optimizer._restore, before)
-    return partial(optimizer.__setstate__, before)
+        return optimizer._restorer()
+    # References, not copies: loading puts new objects in place and leaves the old ones alone.
+    return partial(optimizer.__setstate__, dict(optimizer.__getstate__()))
 
 
 def _switch_back(switched: Sequence[tuple[Any, Sequence[tuple[Tensor, Tensor]]]]) -> None:

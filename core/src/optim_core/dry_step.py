@@ -22,9 +22,9 @@ def is_dry_step(optimizer: torch.optim.Optimizer, own_rates: Sequence[object] = 
             well be zero in a real step; none of them is there in a dry one.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
-    if optimizer.state or any(float(rate) != 0 for rate in rates):
+    if optimizer.state or any(rate is own for rate, own in zip(rates, own_rates, strict=False)):
         return False
-    if any(rate is own for rate, own in zip(rates, own_rates, strict=False)):
+    if any(float(rate) != 0 for rate in rates):
         return False
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return bool(gradients) and all(_is_zero(gradient) for gradient in gradients)

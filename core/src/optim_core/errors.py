@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 __all__ = [
+    "CaptureError",
     "CheckpointError",
     "CheckpointMismatchError",
     "ConfigurationError",
@@ -199,6 +200,10 @@ class InvalidFactoryError(OptimError, TypeError):
 
 class EvaluationModeError(OptimError, RuntimeError):
     """`step()` was called while the parameters are the evaluation weights; nothing was changed."""
+
+
+class CaptureError(OptimError, RuntimeError):
+    """A step that can't be captured in a CUDA graph as it is; nothing was changed."""
 
 
 class StateMismatchError(OptimError, ValueError):

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AllowInfNan
 
-__all__ = ["Beta", "Finite", "LearningRate", "NonNegative", "PeakLearningRate", "StepCount", "Steps"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "Beta",
+    "Finite",
+    "LearningRate",
+    "NonNegative",
+    "PeakLearningRate",
+    "PeakLearningRateOrTensor",
+    "StepCount",
+    "Steps",
+]
 
 Finite = Annotated[float, AllowInfNan(False)]
 """A number that is neither infinite nor NaN."""
 PeakLearningRate = Annotated[Finite, Gt(0)]
 """An absolute learning rate above zero."""
+if TYPE_CHECKING:
+    PeakLearningRateOrTensor = PeakLearningRate | Tensor
+else:
+    # Checked as a number, which a tensor of one element is converted to; no torch is imported here.
+    PeakLearningRateOrTensor = PeakLearningRate
+"""An absolute learning rate above zero, or a tensor of one element that has it."""
 LearningRate = Annotated[Finite, Ge(0)]
 """An absolute learning rate."""
 NonNegative = Annotated[Finite, Ge(0)]

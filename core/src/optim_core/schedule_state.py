@@ -116,8 +116,6 @@ def plan_load(
         own = keep[index] if keep is not None and policy == "config" else ()
         names = {*stale, *own} - {"lr", PEAK, STEP}
         options = {name: group[name] for name in names if name in group}
-        if isinstance(group["lr"], Tensor):
-            options["lr"] = group["lr"]
         kept.append(options)
     return LoadPlan(step, schedule, tuple(peaks), tuple(kept), inferred, differing)
 
@@ -145,7 +143,7 @@ def shape_differences(schedule: Schedule, state: Mapping[str, Any]) -> Iterator[
         return
     shape = shape_of(schedule)
     for key in dict.fromkeys([*shape, *saved]):
-        if saved.get(key) != shape.get(key):
+        if saved.get(key) != shape.get(key) and not _equal(saved.get(key), shape.get(key)):
             yield Difference(key, saved.get(key), shape.get(key))
 
 
@@ -155,9 +153,9 @@ def saved_default_peak(state: Mapping[str, Any]) -> object:
     return saved.get("peak_lr")
 
 
-def _equal(peak: float, other: object) -> bool:
-    # A peak given as a float32 tensor is the one given as a float, rounded.
-    return isinstance(other, (int, float)) and math.isclose(peak, other, rel_tol=1e-6)
+def _equal(rate: object, other: object) -> bool:
+    # A rate given as a float32 tensor is the one given as a float, rounded.
+    return isinstance(rate, float) and isinstance(other, float) and math.isclose(rate, other, rel_tol=1e-6)
 
 
 def shape_of(schedule: Schedule) -> dict[str, Any]:

@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Any, get_args, overload
 import torch
 from torch import Tensor
 
+from optim_core.caller import warn_caller
+from optim_core.compilation import uncompiled
+from optim_core.device_schedule import DeviceSchedule, is_capturing
 from optim_core.dry_step import is_dry_step
 from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
+from optim_core.group_options import adopt, holds, on_device, use_tensors, write
 from optim_core.schedule import Schedule
 from optim_core.schedule_state import PEAK, SCHEDULER, STEP, LoadPlan, OnMismatch, plan_load, shape_of
 from optim_core.step_hooks import without_hooks
@@ -78,9 +82,13 @@ class ScheduledOptimizer(torch.optim.Optimizer):
     on_mismatch: OnMismatch
     _warned_past_end = False
     _warned_overwritten = False
-    # The rates as they were last written, object and value, to notice when somebody else writes them.
-    # None where that is not known: a copied or unpickled optimizer has only what PyTorch keeps.
-    _written: list[tuple[object, float]] | None = None
+    _in_dry_step = False
+    # How many calls of step() there may have been, where the counter itself is on a device.
+    _calls = 0
+    # Each group's rate as it was last written, object and value, to notice when somebody else writes
+    # it; the value is None where it was written on a device.
+    _written: list[tuple[object, float | None]]
+    _device_schedule: DeviceSchedule | None = None
 
     def __init__(
         self,
@@ -123,27 +131,35 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         Returns:
             The closure's loss, or None without one.
         """
-        update = without_hooks(super().step)
-        if closure is None and is_dry_step(self, [rate for rate, _ in self._written or []]):
-            update(self, None)
-            self._reset_counts()
-            return None
-        step = self.schedule_step
-        if step >= self.schedule.total_steps and not self._warned_past_end:
-            self._warned_past_end = True
-            warnings.warn(
-                f"{type(self).__name__} is past the end of its schedule (total_steps={self.schedule.total_steps}): "
-                "the last learning rate holds from here on. Give total_steps the number of updates of the whole "
-                "training",
-                ScheduleWarning,
-                stacklevel=3,
-            )
-        self._notice_overwritten()
-        self._write_options(step)
-        loss: float | None = update(self, closure)
-        if not self._was_skipped():
-            self._move_to(step + 1)
+        self._begin(closure is not None)
+        loss: float | None = without_hooks(super().step)(self, closure)
+        self._finish()
         return loss
+
+    @uncompiled
+    def _begin(self, has_closure: bool) -> None:
+        self._in_dry_step = not has_closure and is_dry_step(self, [rate for rate, _ in self._written])
+        if self._in_dry_step:
+            return
+        self._notice_the_end()
+        self._notice_overwritten()
+        self._write_options()
+
+    @uncompiled
+    def _finish(self) -> None:
+        if self._in_dry_step:
+            self._reset_counts()
+            return
+        # torch.amp.GradScaler sets this attribute while it calls the step() of a fused optimizer,
+        # whose kernel then makes no update unless it holds a zero. PyTorch has no public name for it.
+        found_inf = getattr(self, "found_inf", None)
+        for group in self.param_groups:
+            counter = group[STEP]
+            if on_device(counter):
+                counter.add_(1 if found_inf is None else (found_inf == 0).to(counter).reshape(()))
+            elif found_inf is None or not found_inf:
+                group[STEP] += 1
+        self._write_options()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, which joins the schedule at its current position.
@@ -162,14 +178,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         super().add_param_group(dict(param_group))
         group = self.param_groups[-1]
         group[PEAK] = peak
-        if isinstance(group["lr"], Tensor):
-            # Every group has its own: one default is shared by all groups, and is the caller's.
-            group["lr"] = group["lr"].detach().clone()
-        group[STEP] = self.param_groups[0][STEP] if len(self.param_groups) > 1 else 0
-        driven = self.schedule.options_at(group[STEP], group[PEAK])
-        _write(group, driven)
-        if self._written is not None:
-            self._written.append((group["lr"], driven["lr"]))
+        group[STEP] = self.schedule_step if len(self.param_groups) > 1 else 0
+        group["lr"] = _own_rate(group)
+        self._written.append((group["lr"], None))
+        self._write_into(group, len(self.param_groups) - 1)
 
     def state_dict(self) -> StateDict:
         """The optimizer's state, with the schedule's shape and position under `"scheduler"`."""
@@ -221,12 +233,14 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             keep: for each group, the options to keep as they are in this optimizer.
         """
         plan: list[LoadPlan] = []
+        live: list[dict[str, Any]] = []
 
         def decide(_: torch.optim.Optimizer, state: StateDict) -> None:
             plan.append(plan_load(type(self).__name__, self.schedule, self.param_groups, state, on_mismatch, keep))
+            live.extend(dict(group) for group in self.param_groups)
 
         def apply(_: torch.optim.Optimizer) -> None:
-            self._apply_load(plan[-1])
+            self._apply_load(plan[-1], live)
 
         # Hooks for this call only: what a user's own pre-hooks supply or remove is seen, and their
         # post-hooks see the schedule restored.
@@ -245,48 +259,98 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         # The base class's keeps `defaults`, `state` and `param_groups` only.
         return {**super().__getstate__(), "schedule": self.schedule, "on_mismatch": self.on_mismatch}
 
-    def _restore(self, before: dict[str, Any]) -> None:
-        """Go back to what `__getstate__()` returned before a load, which puts new objects in place."""
-        self.__setstate__(before)
-        # A rate that is a tensor is the same tensor before and after, with a new value in it.
-        self._write_options(self.schedule_step)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # PyTorch's load_state_dict ends here too, without a schedule: that one is finished in a hook.
+        if "schedule" in state:
+            self._calls = self.schedule_step
+            self._written = [(group["lr"], self._rate_of(group)) for group in self.param_groups]
+
+    def _restorer(self) -> Callable[[], None]:
+        """What puts everything back to what it is now, after a load."""
+        # References, not copies: loading puts new objects in place, apart from tensors that the
+        # schedule writes to, which are as they were when they are written again.
+        before, step = dict(self.__getstate__()), self.schedule_step
+
+        def restore() -> None:
+            self.__setstate__(before)
+            self._move_to(step)
+
+        return restore
 
     def _move_to(self, step: int) -> None:
         for group in self.param_groups:
-            group[STEP] = step
-        self._write_options(step)
+            group[STEP] = group[STEP].fill_(step) if isinstance(group[STEP], Tensor) else step
+        self._calls = step
+        self._write_options()
 
-    def _write_options(self, step: int) -> None:
-        options_at = functools.cache(functools.partial(self.schedule.options_at, step))
-        written = []
-        for group in self.param_groups:
-            options = options_at(group[PEAK])
-            _write(group, options)
-            written.append((group["lr"], options["lr"]))
-        self._written = written
+    def _rate_of(self, group: Mapping[str, Any]) -> float | None:
+        """The rate that belongs to a group's position; None where that would have to be read from a device."""
+        if on_device(group[STEP]):
+            return None
+        rate: float = self.schedule.options_at(int(group[STEP]), group[PEAK])["lr"]
+        return rate
+
+    def _write_options(self) -> None:
+        options_at = functools.cache(self.schedule.options_at)
+        for index, group in enumerate(self.param_groups):
+            self._write_into(group, index, options_at)
+
+    def _write_into(
+        self, group: dict[str, Any], index: int, options_at: Callable[[int, float], Any] | None = None
+    ) -> None:
+        """Write the values that belong to a group's position, and remember the rate."""
+        own, _ = self._written[index]
+        if isinstance(own, Tensor):
+            # Compiled code and captured graphs have this very tensor, whatever was put in its place.
+            group["lr"] = own
+            use_tensors(group, self.schedule.options_at(0, group[PEAK]))
+        if on_device(group[STEP]):
+            if self._device_schedule is None or self._device_schedule.schedule is not self.schedule:
+                self._device_schedule = DeviceSchedule(self.schedule)
+            self._device_schedule.write(group)
+            self._written[index] = (own, None)
+            return
+        options = (options_at or self.schedule.options_at)(int(group[STEP]), group[PEAK])
+        write(group, options)
+        self._written[index] = (group["lr"], options["lr"])
+
+    def _notice_the_end(self) -> None:
+        """Warn, once, of a step after the last one."""
+        if self._warned_past_end:
+            return
+        counter = self.param_groups[0][STEP]
+        if on_device(counter):
+            # Reading it waits for the device: only where the number of calls says that it may be so far.
+            self._calls += 1
+            if self._calls <= self.schedule.total_steps or is_capturing(counter):
+                return
+            self._calls = int(counter)
+        if int(counter) >= self.schedule.total_steps:
+            self._warned_past_end = True
+            warn_caller(
+                f"{type(self).__name__} is past the end of its schedule (total_steps={self.schedule.total_steps}): "
+                "the last learning rate holds from here on. Give total_steps the number of updates of the whole "
+                "training",
+                ScheduleWarning,
+            )
 
     def _notice_overwritten(self) -> None:
         """Warn, once, of a learning rate that isn't what was last written here."""
-        if self._warned_overwritten or self._written is None:
+        if self._warned_overwritten:
             return
-        for index, (group, (_, written)) in enumerate(zip(self.param_groups, self._written, strict=True)):
-            if not _holds(group["lr"], written):
-                self._warned_overwritten = True
-                warnings.warn(
-                    f"the learning rate of parameter group {index} of {type(self).__name__} was changed from outside, "
-                    f"from {written:.6g} to {float(group['lr']):.6g}; its schedule's rate is used. This optimizer "
-                    "steps its own schedule: take away the other scheduler, or, to change the rate, set "
-                    f'param_groups[{index}]["{PEAK}"]',
-                    ScheduleWarning,
-                    stacklevel=4,
-                )
-                return
-
-    def _was_skipped(self) -> bool:
-        # torch.amp.GradScaler sets this attribute while it calls the step() of a fused optimizer,
-        # whose kernel then makes no update if it holds a one. PyTorch has no public name for it.
-        found_inf = getattr(self, "found_inf", None)
-        return found_inf is not None and bool(found_inf)
+        for index, (group, (own, value)) in enumerate(zip(self.param_groups, self._written, strict=True)):
+            if holds(group["lr"], own, value):
+                continue
+            self._warned_overwritten = True
+            change = "" if value is None else f", from {value:.6g} to {float(group['lr']):.6g}"
+            warn_caller(
+                f"the learning rate of parameter group {index} of {type(self).__name__} was changed from outside"
+                f"{change}; its schedule's rate is used. This optimizer steps its own schedule: take away the other "
+                f'scheduler, or, to change the rate, set param_groups[{index}]["{PEAK}"]',
+                ScheduleWarning,
+            )
+            return
 
     def _reset_counts(self) -> None:
         for state in self.state.values():
@@ -296,7 +360,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             elif count is not None:
                 state["step"] = 0
 
-    def _apply_load(self, plan: LoadPlan) -> None:
+    def _apply_load(self, plan: LoadPlan, live: Sequence[Mapping[str, Any]]) -> None:
         default, peak = self.defaults["lr"], plan.schedule.peak_lr
         if math.isclose(float(default), self.schedule.peak_lr, rel_tol=1e-6):
             # A group that is added later without a peak of its own has the schedule's.
@@ -305,31 +369,31 @@ class ScheduledOptimizer(torch.optim.Optimizer):
                 "lr": torch.full_like(default, peak) if isinstance(default, Tensor) else peak,
             }
         self.schedule = plan.schedule
-        for group, peak, kept in zip(self.param_groups, plan.peaks, plan.kept, strict=True):
-            if "lr" not in kept and isinstance(group["lr"], Tensor):
-                group["lr"] = float(group["lr"])
+        driven = self.schedule.options_at(0, peak)
+        self._written = []
+        for group, before, peak, kept in zip(self.param_groups, live, plan.peaks, plan.kept, strict=True):
             group.update(kept)
             group[PEAK] = peak
+            for name in {"lr", STEP, *driven} & before.keys():
+                group[name] = adopt(before[name], group.get(name, before[name]))
+            self._written.append((group["lr"], None))
         self._move_to(plan.step)
         self._warned_past_end = self._warned_overwritten = False
 
 
-def _write(group: dict[str, Any], options: Mapping[str, Any]) -> None:
-    for name, value in options.items():
-        current = group.get(name)
-        if isinstance(value, tuple) and isinstance(current, (tuple, list)):
-            value = tuple(old if new is None else new for old, new in zip(current, value, strict=True))
-        if isinstance(current, Tensor):
-            current.fill_(value)
-        else:
-            group[name] = value
+def _own_rate(group: Mapping[str, Any]) -> Any:
+    """A group's rate as an object of its own: a tensor where it is one, or the group is to be captured.
 
-
-def _holds(current: object, value: float) -> bool:
-    """Whether a group's rate is still what the schedule set; not asked of a tensor on a device."""
-    if not isinstance(current, Tensor):
-        return current == value
-    return current.device.type != "cpu" or math.isclose(float(current), value, rel_tol=1e-2, abs_tol=1e-30)
+    One default is shared by all groups, and is the caller's.
+    """
+    rate = group["lr"]
+    parameter = next(iter(group["params"]), None)
+    device = parameter.device if group.get("capturable") and parameter is not None else None
+    if isinstance(rate, Tensor):
+        rate = rate.detach().clone().to(device)
+        return rate if rate.is_floating_point() else rate.float()
+    # A number would be a constant of the graph.
+    return torch.tensor(float(rate), dtype=torch.float32, device=device) if group.get("capturable") else rate
 
 
 def _schedule_problems(schedule: object) -> Iterator[Problem]:

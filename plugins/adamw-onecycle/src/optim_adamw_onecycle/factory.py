@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
+
 from optim_adamw_onecycle.optimizer import AdamWWithOneCycle, LastEpoch
 from optim_adamw_onecycle.schedule import Divisor, Fraction, Momentum
-from optim_core import Beta, LearningRate, NonNegative, PeakLearningRate, Rule, StepCount, validate_fields
+from optim_core import Beta, LearningRate, NonNegative, PeakLearningRateOrTensor, Rule, StepCount, validate_fields
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
@@ -42,7 +44,7 @@ class AdamWOneCycleFactory:
         amsgrad: use the AMSGrad variant.
         maximize: ascend instead of descend.
         foreach: use the multi-tensor implementation.
-        capturable: make the step fit for capture in a CUDA graph.
+        capturable: make the step fit for capture in a CUDA graph, and `lr` a tensor.
         differentiable: let gradients flow through the step.
         fused: use the fused kernel.
 
@@ -53,7 +55,7 @@ class AdamWOneCycleFactory:
     RULES: ClassVar[tuple[Rule, ...]] = AdamWWithOneCycle.RULES
     example_params: ClassVar[dict[str, Any]] = {"max_lr": 1e-3, "total_steps": 1000}
 
-    max_lr: PeakLearningRate
+    max_lr: PeakLearningRateOrTensor
     total_steps: StepCount | None = None
     epochs: StepCount | None = None
     steps_per_epoch: StepCount | None = None
@@ -78,7 +80,11 @@ class AdamWOneCycleFactory:
     fused: bool | None = None
 
     def __post_init__(self) -> None:
+        given = self.max_lr
         validate_fields(self)
+        if isinstance(given, torch.Tensor):
+            # Checked as a number, and kept: the optimizer makes its rate a tensor too.
+            object.__setattr__(self, "max_lr", given)
 
     def build(self, params: ParamsT) -> AdamWWithOneCycle:
         """Make the optimizer over parameters or parameter groups."""

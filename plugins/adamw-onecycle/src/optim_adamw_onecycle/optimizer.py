@@ -21,7 +21,7 @@ from optim_core import (
     LearningRate,
     NonNegative,
     OnMismatch,
-    PeakLearningRate,
+    PeakLearningRateOrTensor,
     Rule,
     ScheduledOptimizer,
     StepCount,
@@ -55,7 +55,9 @@ class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
 
     Args:
         params: parameters or parameter groups; a group's own `lr` is the peak of its curve.
-        max_lr: the highest learning rate, absolute; above zero.
+        max_lr: the highest learning rate, absolute; above zero. A tensor of one element gives each
+            group tensors of its own for `lr` and the beta that moves, filled in place, for compiled
+            training steps.
         total_steps: horizon in optimizer updates. May be left out where `epochs` and
             `steps_per_epoch` are given, and is used where all three are.
         epochs: number of epochs to train for.
@@ -78,7 +80,8 @@ class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
         amsgrad: use the AMSGrad variant.
         maximize: ascend instead of descend.
         foreach: use the multi-tensor implementation.
-        capturable: make the step fit for capture in a CUDA graph.
+        capturable: make the step fit for capture in a CUDA graph, with `lr` and the beta that moves
+            tensors on the device of the group's parameters.
         differentiable: let gradients flow through the step.
         fused: use the fused kernel.
         on_mismatch: whose schedule holds where a loaded state has another; see `ScheduledOptimizer`.
@@ -106,7 +109,7 @@ class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
     def __init__(
         self,
         params: ParamsT,
-        max_lr: PeakLearningRate,
+        max_lr: PeakLearningRateOrTensor,
         total_steps: StepCount | None = None,
         epochs: StepCount | None = None,
         steps_per_epoch: StepCount | None = None,
@@ -163,6 +166,7 @@ class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
         )
         super().__init__(
             params,
+            lr=max_lr if isinstance(max_lr, torch.Tensor) else checked["max_lr"],
             schedule=schedule,
             on_mismatch=on_mismatch,
             initial_step=checked["last_epoch"] + 1,

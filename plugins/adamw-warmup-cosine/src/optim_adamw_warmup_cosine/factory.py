@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+
 from optim_adamw_warmup_cosine.optimizer import AdamWWithWarmupCosine
 from optim_core import (
     Beta,
     LearningRate,
     NonNegative,
-    PeakLearningRate,
+    PeakLearningRateOrTensor,
     Rule,
     StepCount,
     Steps,
@@ -39,7 +41,7 @@ class AdamWWarmupCosineFactory:
         amsgrad: use the AMSGrad variant.
         maximize: ascend instead of descend.
         foreach: use the multi-tensor implementation.
-        capturable: make the step fit for capture in a CUDA graph.
+        capturable: make the step fit for capture in a CUDA graph, and `lr` a tensor.
         differentiable: let gradients flow through the step.
         fused: use the fused kernel.
 
@@ -50,7 +52,7 @@ class AdamWWarmupCosineFactory:
     RULES: ClassVar[tuple[Rule, ...]] = AdamWWithWarmupCosine.RULES
     example_params: ClassVar[dict[str, Any]] = {"peak_lr": 1e-3, "total_steps": 1000, "warmup_steps": 100}
 
-    peak_lr: PeakLearningRate
+    peak_lr: PeakLearningRateOrTensor
     total_steps: StepCount
     warmup_steps: Steps = 0
     start_lr: LearningRate = 0.0
@@ -66,7 +68,11 @@ class AdamWWarmupCosineFactory:
     fused: bool | None = None
 
     def __post_init__(self) -> None:
+        given = self.peak_lr
         validate_fields(self)
+        if isinstance(given, torch.Tensor):
+            # Checked as a number, and kept: the optimizer makes its rate a tensor too.
+            object.__setattr__(self, "peak_lr", given)
 
     def build(self, params: ParamsT) -> AdamWWithWarmupCosine:
         """Make the optimizer over parameters or parameter groups."""

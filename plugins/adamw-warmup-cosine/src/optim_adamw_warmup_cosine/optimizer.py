@@ -11,7 +11,7 @@ from optim_core import (
     LearningRate,
     NonNegative,
     OnMismatch,
-    PeakLearningRate,
+    PeakLearningRateOrTensor,
     Rule,
     ScheduledOptimizer,
     StepCount,
@@ -43,7 +43,8 @@ class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
 
     Args:
         params: parameters or parameter groups; a group's own `lr` is the peak of its curve.
-        peak_lr: absolute learning rate at step `warmup_steps`; above zero.
+        peak_lr: absolute learning rate at step `warmup_steps`; above zero. A tensor of one element
+            gives each group a tensor `lr` of its own, filled in place, for compiled training steps.
         total_steps: horizon in optimizer updates, warmup included; from its last step on the rate
             is `end_lr`.
         warmup_steps: updates before the peak; less than `total_steps`.
@@ -56,7 +57,8 @@ class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
         amsgrad: use the AMSGrad variant.
         maximize: ascend instead of descend.
         foreach: use the multi-tensor implementation.
-        capturable: make the step fit for capture in a CUDA graph.
+        capturable: make the step fit for capture in a CUDA graph, with `lr` a tensor on the device of
+            the group's parameters.
         differentiable: let gradients flow through the step.
         fused: use the fused kernel.
         on_mismatch: whose schedule holds where a loaded state has another; see `ScheduledOptimizer`.
@@ -75,7 +77,7 @@ class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
     def __init__(
         self,
         params: ParamsT,
-        peak_lr: PeakLearningRate,
+        peak_lr: PeakLearningRateOrTensor,
         total_steps: StepCount,
         warmup_steps: Steps = 0,
         start_lr: LearningRate = 0.0,
@@ -113,6 +115,7 @@ class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
         checked = check_arguments(AdamWWithWarmupCosine, shape | options)
         super().__init__(
             params,
+            lr=peak_lr if isinstance(peak_lr, torch.Tensor) else checked["peak_lr"],
             schedule=WarmupCosine(**{name: checked[name] for name in shape}),
             on_mismatch=on_mismatch,
             **{name: checked[name] for name in options},

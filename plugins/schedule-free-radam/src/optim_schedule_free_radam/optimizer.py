@@ -18,6 +18,7 @@ from optim_core import (
     StateMismatchError,
     check_arguments,
     is_dry_step,
+    uncompiled,
     without_hooks,
 )
 
@@ -101,6 +102,7 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
             param_group = {**param_group, **checked, "train_mode": mode}
         super().add_param_group(param_group)
 
+    @uncompiled  # the library's own step() doesn't survive compilation
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Make one update.
 

@@ -1,0 +1,21 @@
+"""Warnings that point at the user's line, however many layers of PyTorch lie between."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from pathlib import Path
+
+import torch
+
+__all__ = ["warn_caller"]
+
+_LAYERS = tuple(f"{Path(module).parent}/" for module in (__file__, str(torch.__file__)))
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn of something at the line outside this package and PyTorch that led here."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_LAYERS):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
