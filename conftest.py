@@ -1,5 +1,6 @@
 """Runs the code blocks of the documentation as tests, and skips what needs a GPU where there is none."""
 
+import importlib.util
 import os
 import tempfile
 from pathlib import Path
@@ -7,7 +8,17 @@ from typing import Any
 
 import pytest
 from sybil import Example, Sybil
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+# What trainers themselves warn of in the scripts of docs/trainers.md.
+TRAINERS_WARNINGS = (
+    # Lightning looks into a data loader with a function that a new PyTorch has replaced.
+    "ignore:.*LeafSpec:FutureWarning",
+    # Advice on worker processes, which made data don't need.
+    "ignore:The '\\w+_dataloader' does not have many workers",
+    # A resumed run that writes to another folder than the one before, as is its logger's default.
+    "ignore:The dirpath has changed from",
+)
 
 
 def write_configuration(example: Example) -> None:
@@ -18,6 +29,8 @@ def write_configuration(example: Example) -> None:
 def enter_folder(namespace: dict[str, Any]) -> None:
     namespace["_home"], namespace["_folder"] = Path.cwd(), tempfile.TemporaryDirectory()
     os.chdir(namespace["_folder"].name)
+    # For the conditions under which a page's blocks are skipped.
+    namespace["installed"] = lambda package: importlib.util.find_spec(package) is not None
 
 
 def leave_folder(namespace: dict[str, Any]) -> None:
@@ -30,6 +43,13 @@ def leave_folder(namespace: dict[str, Any]) -> None:
             OPTIMIZER_BUILDER_REGISTRY.unregister(entry.key)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name == "trainers.md":
+            for warning in TRAINERS_WARNINGS:
+                item.add_marker(pytest.mark.filterwarnings(warning))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None:
         import torch  # here: collecting is quick without it
@@ -39,7 +59,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), CodeBlockParser("yaml", write_configuration)],
+    parsers=[PythonCodeBlockParser(), CodeBlockParser("yaml", write_configuration), SkipParser()],
     patterns=["*.md"],
     setup=enter_folder,
     teardown=leave_folder,

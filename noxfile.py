@@ -86,6 +86,13 @@ def everything(session: nox.Session) -> None:
     pytest(session)
 
 
+@nox.session(python=PYTHONS, default=False)
+def trainers(session: nox.Session) -> None:
+    """Lightning, Transformers and Accelerate; not among the sessions that a plain `nox` runs."""
+    install(session, list(PLUGINS), "trainers")
+    pytest(session, "tests/trainers", "docs/trainers.md")
+
+
 @nox.session(python=PYTHONS[0])
 def lint(session: nox.Session) -> None:
     """Style, by ruff."""

@@ -489,3 +489,21 @@ def test_loading_lets_the_end_of_the_horizon_warn_anew() -> None:
 
     with pytest.warns(ScheduleWarning, match="past the end"):
         train(optimizer, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda state: state["state"].update({0: {"momentum_buffer": {}}}), "nothing for parameter 0"),
+        (lambda state: state["param_groups"].__setitem__(0, {"params": [0]}), "nothing for group 0"),
+    ],
+)
+def test_state_that_a_tool_found_nothing_for_is_refused(change: Any, named: str) -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = ScheduledSGD([parameter], schedule=WarmupCosine(peak_lr=0.1, total_steps=10), momentum=0.9)
+    before = str(optimizer.state_dict())
+    state = copy.deepcopy(optimizer.state_dict())
+    change(state)
+    with pytest.raises(StateMismatchError, match=named):
+        optimizer.load_state_dict(state)
+    assert str(optimizer.state_dict()) == before

@@ -531,3 +531,43 @@ def test_adding_a_group_to_a_copy_is_no_change_from_outside(copied: Callable[[Sc
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         advance(optimizer, 2)
+
+
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)], ids=["float", "tensor"])
+def test_position_that_a_tool_restores_in_the_groups_is_taken_over_in_silence(lr: float | torch.Tensor) -> None:
+    # PyTorch's ZeroRedundancyOptimizer writes a state's options into the groups one by one.
+    schedule = WarmupCosine(peak_lr=0.1, total_steps=10, warmup_steps=5)
+    parameter = torch.nn.Parameter(torch.ones(2))
+    saved, live = (ScheduledSGD([parameter], schedule=schedule, lr=lr) for _ in range(2))
+    for _ in range(3):
+        saved.step()
+    options = {name: value for name, value in copy.deepcopy(saved.param_groups[0]).items() if name != "params"}
+    own = live.param_groups[0]["lr"]
+    live.param_groups[0].update(options)
+
+    live.step()
+
+    assert live.schedule_step == 4
+    assert float(live.param_groups[0]["lr"]) == pytest.approx(0.08)
+    assert not isinstance(lr, torch.Tensor) or live.param_groups[0]["lr"] is own
+    assert options["schedule_step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("group", "peak"),
+    [
+        ({"lr": 0.2}, 0.2),
+        ({"peak_lr": 0.3}, 0.3),
+        ({"lr": 0.2, "peak_lr": 0.1}, 0.2),
+        # That of another optimizer, at some step of its schedule.
+        ({"lr": 0.01, "peak_lr": 0.3, "schedule_step": 7}, 0.3),
+        ({}, 0.1),
+    ],
+)
+def test_peak_of_a_group_is_its_own_rate_or_that_of_the_optimizer_it_was_in(group: dict[str, Any], peak: float) -> None:
+    optimizer = ScheduledSGD(
+        [{"params": [torch.nn.Parameter(torch.ones(2))], **group}],
+        schedule=WarmupCosine(peak_lr=0.1, total_steps=10),
+    )
+    assert (optimizer.param_groups[0]["peak_lr"], optimizer.param_groups[0]["lr"]) == (peak, peak)
+    assert optimizer.schedule_step == 0

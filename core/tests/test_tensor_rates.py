@@ -212,8 +212,6 @@ def compiled_step(
     return torch.compile(training_step, backend=counter)
 
 
-# PyTorch's compiler imports a part of PyTorch that warns of itself.
-@pytest.mark.filterwarnings("ignore:.*script_method. is deprecated:DeprecationWarning")
 class TestCompiled:
     @pytest.mark.parametrize("schedule", [Falling(), WarmupCosine(peak_lr=0.1, total_steps=TOTAL, warmup_steps=3)])
     @pytest.mark.parametrize("cls", [ScheduledAdamW, ScheduledSGD])
@@ -288,8 +286,8 @@ class TestCompiled:
         with pytest.warns(ScheduleWarning) as caught:
             step()
         assert [str(warning.message).split(" ", 3)[:3] for warning in caught] == [
-            ["ScheduledAdamW", "is", "past"],
             ["the", "learning", "rate"],
+            ["ScheduledAdamW", "is", "past"],
         ]
 
 
@@ -435,3 +433,27 @@ def test_captured_step_replays_with_the_rate_of_each_step(options: dict[str, Any
         update(reference, oracle)
     torch.testing.assert_close(list(model.parameters()), list(reference.parameters()))
     assert math.isfinite(loss_of(model).item())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize(("saved_on", "loaded_on"), [("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda")])
+def test_state_saved_on_one_device_loads_on_another(saved_on: str, loaded_on: str, capturable: bool) -> None:
+    model, other = linear().to(saved_on), linear().to(loaded_on)
+    optimizer = adamw(model, lr=0.1, capturable=capturable and saved_on == "cuda")
+    twin = adamw(other, lr=0.1, capturable=capturable and loaded_on == "cuda")
+    for _ in range(4):
+        update(model, optimizer)
+    torch.save((model.state_dict(), optimizer.state_dict()), file := io.BytesIO())
+    file.seek(0)
+    weights, state = torch.load(file, weights_only=True)
+
+    other.load_state_dict(weights)
+    twin.load_state_dict(state)
+
+    assert twin.schedule_step == 4
+    assert {s["exp_avg"].device.type for s in twin.state.values()} == {loaded_on}
+    for _ in range(4):
+        update(model, optimizer)
+        update(other, twin)
+    torch.testing.assert_close([p.cpu() for p in other.parameters()], [p.cpu() for p in model.parameters()])

@@ -11,8 +11,9 @@ from typing import Any as _Any
 if _TYPE_CHECKING:
     from optim_core.arguments import Rule, check_arguments, validate_fields
     from optim_core.building import UncoveredParametersWarning, build_optimizers
+    from optim_core.caller import warn_caller
     from optim_core.checkpoint import ResumeWarning, load_checkpoint, save_checkpoint
-    from optim_core.compilation import uncompiled
+    from optim_core.compilation import keep_uncompiled
     from optim_core.component_optimizers import ComponentOptimizers
     from optim_core.configuration import ComponentSpec
     from optim_core.discovery import FactoryEntry
@@ -35,6 +36,7 @@ if _TYPE_CHECKING:
     )
     from optim_core.factory import OptimizerFactory
     from optim_core.hooks import HookLoadWarning, hook_manager, hookimpl
+    from optim_core.modes import evaluation_weights
     from optim_core.quantities import (
         Beta,
         Finite,
@@ -47,7 +49,7 @@ if _TYPE_CHECKING:
     )
     from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
     from optim_core.schedule import Schedule, WarmupCosine
-    from optim_core.schedule_state import OnMismatch
+    from optim_core.schedule_state import OnMismatch, require_same_groups
     from optim_core.scheduled_optimizer import ScheduledOptimizer, ScheduleWarning
     from optim_core.step_hooks import without_hooks
 
@@ -56,8 +58,9 @@ __version__ = "0.1.0"
 _MODULES = {
     "arguments": ("Rule", "check_arguments", "validate_fields"),
     "building": ("UncoveredParametersWarning", "build_optimizers"),
+    "caller": ("warn_caller",),
     "checkpoint": ("ResumeWarning", "load_checkpoint", "save_checkpoint"),
-    "compilation": ("uncompiled",),
+    "compilation": ("keep_uncompiled",),
     "component_optimizers": ("ComponentOptimizers",),
     "configuration": ("ComponentSpec",),
     "discovery": ("FactoryEntry",),
@@ -80,6 +83,7 @@ _MODULES = {
     ),
     "factory": ("OptimizerFactory",),
     "hooks": ("HookLoadWarning", "hook_manager", "hookimpl"),
+    "modes": ("evaluation_weights",),
     "quantities": (
         "Beta",
         "Finite",
@@ -92,7 +96,7 @@ _MODULES = {
     ),
     "registry": ("OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry"),
     "schedule": ("Schedule", "WarmupCosine"),
-    "schedule_state": ("OnMismatch",),
+    "schedule_state": ("OnMismatch", "require_same_groups"),
     "scheduled_optimizer": ("ScheduleWarning", "ScheduledOptimizer"),
     "step_hooks": ("without_hooks",),
 }
@@ -138,13 +142,16 @@ __all__ = [
     "WarmupCosine",
     "build_optimizers",
     "check_arguments",
+    "evaluation_weights",
     "hook_manager",
     "hookimpl",
     "is_dry_step",
+    "keep_uncompiled",
     "load_checkpoint",
+    "require_same_groups",
     "save_checkpoint",
-    "uncompiled",
     "validate_fields",
+    "warn_caller",
     "without_hooks",
 ]
 

@@ -14,8 +14,14 @@ _LAYERS = tuple(f"{Path(module).parent}/" for module in (__file__, str(torch.__f
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:
-    """Warn of something at the line outside this package and PyTorch that led here."""
+    """Warn of something at the line that led here, outside this package, PyTorch and the caller's file.
+
+    Args:
+        message: the warning.
+        category: its class.
+    """
     level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename.startswith(_LAYERS):
+    caller = frame.f_back.f_code.co_filename if frame is not None and frame.f_back is not None else ""
+    while frame is not None and frame.f_code.co_filename.startswith((*_LAYERS, caller)):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

@@ -23,9 +23,10 @@ from optim_core.checkpoint_comparison import (
     plain,
 )
 from optim_core.checkpoint_files import Contents, read, writing
-from optim_core.component_optimizers import ComponentOptimizers, has_modes, in_training_mode
-from optim_core.components import Models, named_modules_of
+from optim_core.component_optimizers import ComponentOptimizers
+from optim_core.components import Models, is_sharded, named_modules_of
 from optim_core.errors import CheckpointMismatchError, OptimWarning, Problem
+from optim_core.modes import has_modes, in_training_mode
 from optim_core.schedule_state import SCHEDULER, OnMismatch
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
@@ -59,8 +60,8 @@ def save_checkpoint(
 
     Raises:
         TypeError: an argument is of another kind than these.
-        ValueError: the optimizers are of other models than those given, or something to be saved
-            could not be loaded again with `weights_only=True`.
+        ValueError: the optimizers are of other models than those given, the models are sharded, or
+            something to be saved could not be loaded again with `weights_only=True`.
         OSError: the files can't be written; the previous checkpoint is untouched.
     """
     root = _checked(directory, models, optimizers)
@@ -103,7 +104,7 @@ def load_checkpoint(
         CheckpointMismatchError: it is of other components, weights or optimizers, or the
             configuration differs and that is to be an error.
         TypeError: an argument is of another kind than these.
-        ValueError: the optimizers are of other models than those given.
+        ValueError: the optimizers are of other models than those given, or the models are sharded.
     """
     if on_mismatch not in get_args(OnMismatch):
         raise ValueError(f"on_mismatch = {on_mismatch!r}: must be one of {get_args(OnMismatch)}")
@@ -136,7 +137,15 @@ def _checked(directory: object, models: Models, optimizers: object) -> Path:
     """The folder as a path, once it is clear that the arguments are what they should be."""
     if not isinstance(directory, (str, os.PathLike)):
         raise TypeError(f"directory must be a path, not {type(directory).__name__}")
-    held = {id(p) for module in named_modules_of(models).values() for p in module.parameters()}
+    modules = named_modules_of(models)
+    sharded = [name for name, module in modules.items() if any(is_sharded(p) for p in module.parameters())]
+    if sharded:
+        raise ValueError(
+            f"the weights of {', '.join(map(repr, filter(None, sharded))) or 'the model'} are sharded, so that this "
+            "process has a part of them only. Save and load sharded models and their optimizers with "
+            "torch.distributed.checkpoint"
+        )
+    held = {id(p) for module in modules.values() for p in module.parameters()}
     if optimizers is None:
         return Path(directory)
     if not isinstance(optimizers, ComponentOptimizers):

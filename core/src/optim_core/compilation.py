@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
-
 import torch
 
-__all__ = ["uncompiled"]
+__all__ = ["keep_uncompiled"]
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+_kept: set[tuple[type, str]] = set()
 
 
-def uncompiled(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """A function that runs as plain Python when code that calls it is compiled.
+def keep_uncompiled(owner: type, *methods: str) -> None:
+    """Have methods of a class run as plain Python where code that calls them is compiled.
 
-    `torch.compiler.disable`, which imports the compiler (as long as torch itself takes), at the first
-    call only: whoever asks a plugin for its arguments doesn't wait for it.
+    This is `torch.compiler.disable`, which imports the compiler, for as long again as torch itself
+    takes: so it is not for the class's definition, where a plugin that is only asked for its arguments
+    would wait for it, but for its constructor (and `__setstate__`, which an unpickled instance has in its
+    place), before any compiled code can come by. Calls after the first do nothing.
+
+    Args:
+        owner: the class that defines the methods.
+        methods: their names; `step` is not to be among them, as PyTorch wraps it by itself.
+
+    >>> class Counter:
+    ...     def __init__(self):
+    ...         keep_uncompiled(Counter, "advance")
+    ...         self.steps = 0
+    ...     def advance(self):
+    ...         self.steps += 1
     """
-    disabled: Callable[_P, _T] | None = None
-
-    @functools.wraps(function)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        nonlocal disabled
-        if disabled is None:
-            disabled = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
-        return disabled(*args, **kwargs)
-
-    return call
+    for name in methods:
+        if (owner, name) not in _kept:
+            setattr(owner, name, torch.compiler.disable(vars(owner)[name]))  # type: ignore[no-untyped-call]
+            _kept.add((owner, name))

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from optim_core.configuration import ComponentSpec
 from optim_core.errors import EvaluationModeError, StateMismatchError
 from optim_core.group_options import plain_number
+from optim_core.modes import evaluation_weights, has_modes, in_training_mode
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 from optim_core.spelling import nearest
 
@@ -33,6 +33,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         params: the values that each factory was constructed with, defaults included.
         parameters: each component's parameters, by their names within it.
         skipped: components that are configured, but have no trainable parameter.
+        sharding: the modules that `fully_shard` was applied to, which are to notice changed weights.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         params: Mapping[str, Mapping[str, Any]] | None = None,
         parameters: Mapping[str, Mapping[str, Tensor]] | None = None,
         skipped: Sequence[str] = (),
+        sharding: Sequence[Any] = (),
     ) -> None:
         self._optimizers = dict(optimizers)
         self.specs: Mapping[str, ComponentSpec] = dict(specs or {})
         self.params: dict[str, Mapping[str, Any]] = dict(params or {})
         self._parameters = {name: dict(named) for name, named in (parameters or {}).items()}
         self.skipped: tuple[str, ...] = tuple(skipped)
+        self._sharding = tuple(sharding)
         self._with_modes: dict[str, Any] = {name: o for name, o in self._optimizers.items() if has_modes(o)}
         self._initial_options: dict[str, Sequence[Mapping[str, Any]]] = {
             name: _options_of(optimizer) for name, optimizer in self._optimizers.items()
@@ -99,6 +102,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         """Switch the optimizers that have modes (the schedule-free ones) to their training weights."""
         for optimizer in self._with_modes.values():
             optimizer.train()
+        self._reshard()
 
     def eval(self) -> None:
         """Switch the optimizers that have modes to the weights to evaluate and to publish.
@@ -108,6 +112,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         """
         for optimizer in self._with_modes.values():
             optimizer.eval()
+        self._reshard()
 
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
@@ -117,21 +122,19 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         and put back bit for bit, so that training goes on as if there had been no evaluation. An
         optimizer in evaluation mode already stays in it.
         """
-        switched: list[tuple[Any, list[tuple[Tensor, Tensor]]]] = []
         try:
-            for optimizer in self._with_modes.values():
-                if in_training_mode(optimizer):
-                    kept = [(p, p.detach().clone()) for group in optimizer.param_groups for p in group["params"]]
-                    switched.append((optimizer, kept))
-                    optimizer.eval()
-            yield
+            with evaluation_weights(*self._with_modes.values()):
+                self._reshard()
+                yield
         finally:
-            try:
-                _switch_back(switched)
-            except KeyboardInterrupt:
-                # Interrupted half-way: all of it again, and only then the interrupt.
-                _switch_back(switched)
-                raise
+            self._reshard()
+
+    def _reshard(self) -> None:
+        # A forward pass without a backward pass leaves the whole weights gathered, and the next one
+        # takes those, whatever has become of the shards.
+        if self._with_modes:
+            for module in self._sharding:
+                module.reshard()
 
     def learning_rates(self) -> dict[str, float]:
         """The one number to log for each component: the learning rate of its first parameter group.
@@ -242,29 +245,11 @@ def _restorer(optimizer: Optimizer) -> Callable[[], None]:
     return partial(optimizer.__setstate__, dict(optimizer.__getstate__()))
 
 
-def _switch_back(switched: Sequence[tuple[Any, Sequence[tuple[Tensor, Tensor]]]]) -> None:
-    for optimizer, kept in switched:
-        optimizer.train()
-        with torch.no_grad():
-            for parameter, weights in kept:
-                parameter.copy_(weights)
-
-
-def has_modes(optimizer: Optimizer) -> bool:
-    """Whether an optimizer has training and evaluation weights to switch between."""
-    return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))
-
-
-def in_training_mode(optimizer: Optimizer) -> bool:
-    """Whether an optimizer with modes is in training mode, by the `train_mode` of its groups.
-
-    That is where the schedulefree package and those after it keep it; one that doesn't is taken to
-    be in training mode.
-    """
-    return has_modes(optimizer) and any(group.get("train_mode", True) for group in optimizer.param_groups)
+def rate_of(group: Mapping[str, Any]) -> float:
+    """The learning rate of a parameter group; `scheduled_lr` where one moves beside `lr`."""
+    return float(group.get("scheduled_lr", group.get("lr", float("nan"))))
 
 
 def learning_rate(optimizer: Optimizer) -> float:
     """The learning rate of an optimizer's first group; `scheduled_lr` where one moves beside `lr`."""
-    group = optimizer.param_groups[0]
-    return float(group.get("scheduled_lr", group.get("lr", float("nan"))))
+    return rate_of(optimizer.param_groups[0])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from optim_core.errors import Problem
 from optim_core.spelling import nearest
 
-__all__ = ["Component", "ComponentSource", "named_modules_of", "unwrapped"]
+__all__ = ["Component", "ComponentSource", "is_sharded", "named_modules_of", "sharding_modules", "unwrapped"]
 
 Models = nn.Module | Mapping[str, nn.Module]
 """What is trained: modules by component, or one module whose submodules are the components."""
@@ -122,6 +124,22 @@ def unwrapped(module: nn.Module) -> nn.Module:
             module = inner
         else:
             return module
+
+
+def sharding_modules(models: Models) -> tuple[Any, ...]:
+    """The modules that `fully_shard` was applied to, each with PyTorch's `reshard()`."""
+    # Where nobody has imported it, nothing is sharded; importing it takes a second.
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is None:
+        return ()
+    return tuple(
+        m for root in named_modules_of(models).values() for m in root.modules() if isinstance(m, fsdp.FSDPModule)
+    )
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor is one over several processes (PyTorch's DTensor), each of which has a part."""
+    return hasattr(tensor, "to_local")
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:

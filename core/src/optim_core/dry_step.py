@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from optim_core.components import is_sharded
 
 __all__ = ["is_dry_step"]
 
@@ -34,5 +37,7 @@ def _is_zero(gradient: Tensor) -> bool:
     if gradient.is_sparse:
         return False
     # A sharded gradient (DTensor) is asked for its own part: no communication here.
-    local = gradient.to_local() if hasattr(gradient, "to_local") else gradient
+    local: Any = gradient
+    if is_sharded(gradient):
+        local = local.to_local()
     return not bool(torch.count_nonzero(local))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from optim_core.schedule_state import STEP
 
-__all__ = ["adopt", "holds", "on_device", "plain_number", "tensors_of", "use_tensors", "write"]
+__all__ = ["adopt", "holds", "is_rate", "on_device", "plain_number", "tensors_of", "use_tensors", "write"]
 
 
 def on_device(value: object) -> bool:
@@ -88,6 +88,11 @@ def holds(current: object, own: object, value: float | None) -> bool:
     """
     if not isinstance(own, Tensor):
         return current == value
-    return current is own and (
-        value is None or on_device(own) or math.isclose(float(own), value, rel_tol=1e-2, abs_tol=1e-30)
-    )
+    return current is own and (value is None or on_device(own) or is_rate(own, value))
+
+
+def is_rate(found: Any, value: float) -> bool:
+    """Whether a rate is a value, or the value rounded to the tensor's precision."""
+    if isinstance(found, Tensor):
+        return math.isclose(float(found), value, rel_tol=1e-2, abs_tol=1e-30)
+    return bool(found == value)

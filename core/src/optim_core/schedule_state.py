@@ -22,6 +22,7 @@ __all__ = [
     "differences",
     "driven_by_saved_only",
     "plan_load",
+    "require_same_groups",
     "saved_default_peak",
     "shape_differences",
     "shape_of",
@@ -94,7 +95,7 @@ def plan_load(
     Raises:
         StateMismatchError: it can't be loaded, or not under this policy.
     """
-    _require_same_groups(groups, state, owner)
+    require_same_groups(groups, state, owner)
     step, inferred = _saved_position(state, owner)
     differing = None
     found = list(differences(schedule, groups, state))
@@ -198,7 +199,19 @@ def driven_by_saved_only(schedule: Schedule, state: Mapping[str, Any], owner: st
     return set() if saved is None else set(saved.options_at(0, saved.peak_lr)) - driven
 
 
-def _require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str) -> None:
+def require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str) -> None:
+    """Refuse a state whose parameter groups aren't those of an optimizer.
+
+    Args:
+        groups: the optimizer's `param_groups`.
+        state: a state dict.
+        owner: the name of the optimizer's class, for the message.
+
+    Raises:
+        StateMismatchError: with both sides, where the groups differ in number, size or the names of
+            their parameters (which are compared where both have them); and where a tool that fits a
+            state to other parameters by their names has found nothing for a group or parameter.
+    """
     if not isinstance(state.get("param_groups"), list) or not isinstance(state.get("state"), Mapping):
         raise StateMismatchError(f"{owner}: this is no optimizer's state: it lacks 'state' or 'param_groups'")
     saved = state["param_groups"]
@@ -217,6 +230,19 @@ def _require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str) 
                 f"{owner}: the parameters of group {index} differ: in the checkpoint {other_names}, in the "
                 f"optimizer {own_names}"
             )
+    # What PyTorch's set_optimizer_state_dict leaves of a group or a parameter that is not in the state.
+    hollow = [f"group {index}" for index, group in enumerate(saved) if not group.keys() - {"params", "param_names"}]
+    hollow += [f"parameter {key}" for key, value in state["state"].items() if _holds_an_empty_mapping(value)]
+    if hollow:
+        raise StateMismatchError(
+            f"{owner}: the checkpoint has nothing for {', '.join(hollow)}. It is of other parameters, or of parameters "
+            "in other groups"
+        )
+
+
+def _holds_an_empty_mapping(value: object) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else ()
+    return any(isinstance(item, Mapping) and not item for item in inner)
 
 
 def _counted(sizes: list[int]) -> str:

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from optim_core.caller import warn_caller
-from optim_core.compilation import uncompiled
+from optim_core.compilation import keep_uncompiled
 from optim_core.device_schedule import DeviceSchedule, is_capturing
 from optim_core.dry_step import is_dry_step
 from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
-from optim_core.group_options import adopt, holds, on_device, use_tensors, write
+from optim_core.group_options import adopt, holds, is_rate, on_device, use_tensors, write
 from optim_core.schedule import Schedule
 from optim_core.schedule_state import PEAK, SCHEDULER, STEP, LoadPlan, OnMismatch, plan_load, shape_of
 from optim_core.step_hooks import without_hooks
@@ -60,6 +60,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
     updates: a call of `step()` counts, also one without any gradient, but not one whose update a
     gradient scaler skipped. Past `schedule.total_steps` the last value holds, with one warning.
 
+    Where a group's `lr` is a tensor, it is copied, and the copy filled in place from then on; so is
+    what else the schedule drives, and the group's counter. `capturable=True` makes it one, on the
+    device of the group's parameters. Compiled training steps need that, and captured graphs.
+
     `state_dict()` has the schedule's shape and position under `"scheduler"`; the position is also
     in each group, as `"schedule_step"`, and loading finds it there where a tool drops the key.
 
@@ -85,9 +89,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
     _in_dry_step = False
     # How many calls of step() there may have been, where the counter itself is on a device.
     _calls = 0
-    # Each group's rate as it was last written, object and value, to notice when somebody else writes
-    # it; the value is None where it was written on a device.
-    _written: list[tuple[object, float | None]]
+    # For each group what was last written into it, by name: the very objects, to notice when somebody
+    # else writes, and to put tensors back. And the rate's value; None where it was written on a device.
+    _written: list[dict[str, Any]]
+    _rates: list[float | None]
     _device_schedule: DeviceSchedule | None = None
 
     def __init__(
@@ -104,10 +109,11 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             problems.append(Problem("initial_step", f"= {initial_step!r}: must be an integer, zero or more"))
         if problems:
             raise InvalidArgumentsError(type(self).__name__, problems)
+        keep_uncompiled(ScheduledOptimizer, "_begin", "_finish")
         # Before the base class, whose constructor already adds the parameter groups.
         self.schedule = schedule
         self.on_mismatch = on_mismatch
-        self._written = []
+        self._written, self._rates = [], []
         options.setdefault("lr", schedule.peak_lr)
         super().__init__(params, **options)
         if initial_step:
@@ -136,16 +142,14 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         self._finish()
         return loss
 
-    @uncompiled
     def _begin(self, has_closure: bool) -> None:
-        self._in_dry_step = not has_closure and is_dry_step(self, [rate for rate, _ in self._written])
+        self._in_dry_step = not has_closure and is_dry_step(self, [written["lr"] for written in self._written])
         if self._in_dry_step:
             return
+        self._put_back()
         self._notice_the_end()
-        self._notice_overwritten()
         self._write_options()
 
-    @uncompiled
     def _finish(self) -> None:
         if self._in_dry_step:
             self._reset_counts()
@@ -156,6 +160,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             counter = group[STEP]
             if on_device(counter):
+                # Decided there, too: a captured graph makes this decision at each replay.
                 counter.add_(1 if found_inf is None else (found_inf == 0).to(counter).reshape(()))
             elif found_inf is None or not found_inf:
                 group[STEP] += 1
@@ -174,13 +179,14 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         if not isinstance(param_group, dict):
             super().add_param_group(param_group)  # raises PyTorch's own error
             return
-        peak = _peak_of({"lr": self.defaults["lr"], **param_group}, type(self).__name__)
+        peak = _peak_of(param_group, self.defaults["lr"], type(self).__name__)
         super().add_param_group(dict(param_group))
         group = self.param_groups[-1]
         group[PEAK] = peak
         group[STEP] = self.schedule_step if len(self.param_groups) > 1 else 0
         group["lr"] = _own_rate(group)
-        self._written.append((group["lr"], None))
+        self._written.append({})
+        self._rates.append(None)
         self._write_into(group, len(self.param_groups) - 1)
 
     def state_dict(self) -> StateDict:
@@ -263,8 +269,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         # PyTorch's load_state_dict ends here too, without a schedule: that one is finished in a hook.
         if "schedule" in state:
+            keep_uncompiled(ScheduledOptimizer, "_begin", "_finish")
             self._calls = self.schedule_step
-            self._written = [(group["lr"], self._rate_of(group)) for group in self.param_groups]
+            self._written = [self._driven(group) for group in self.param_groups]
+            self._rates = [None if on_device(group[STEP]) else self._rate_of(group) for group in self.param_groups]
 
     def _restorer(self) -> Callable[[], None]:
         """What puts everything back to what it is now, after a load."""
@@ -284,12 +292,15 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         self._calls = step
         self._write_options()
 
-    def _rate_of(self, group: Mapping[str, Any]) -> float | None:
-        """The rate that belongs to a group's position; None where that would have to be read from a device."""
-        if on_device(group[STEP]):
-            return None
+    def _rate_of(self, group: Mapping[str, Any]) -> float:
+        """The rate that belongs to a group's position."""
         rate: float = self.schedule.options_at(int(group[STEP]), group[PEAK])["lr"]
         return rate
+
+    def _driven(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """The counter and the options of a group that the schedule drives."""
+        names = [STEP, "lr", *self.schedule.options_at(0, group[PEAK])]
+        return {name: group[name] for name in names if name in group}
 
     def _write_options(self) -> None:
         options_at = functools.cache(self.schedule.options_at)
@@ -297,23 +308,21 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             self._write_into(group, index, options_at)
 
     def _write_into(
-        self, group: dict[str, Any], index: int, options_at: Callable[[int, float], Any] | None = None
+        self, group: dict[str, Any], index: int, options_at: Callable[[int, float], Mapping[str, Any]] | None = None
     ) -> None:
-        """Write the values that belong to a group's position, and remember the rate."""
-        own, _ = self._written[index]
-        if isinstance(own, Tensor):
-            # Compiled code and captured graphs have this very tensor, whatever was put in its place.
-            group["lr"] = own
+        """Write the values that belong to a group's position, and remember what was written."""
+        if isinstance(group["lr"], Tensor):
             use_tensors(group, self.schedule.options_at(0, group[PEAK]))
         if on_device(group[STEP]):
             if self._device_schedule is None or self._device_schedule.schedule is not self.schedule:
                 self._device_schedule = DeviceSchedule(self.schedule)
             self._device_schedule.write(group)
-            self._written[index] = (own, None)
-            return
-        options = (options_at or self.schedule.options_at)(int(group[STEP]), group[PEAK])
-        write(group, options)
-        self._written[index] = (group["lr"], options["lr"])
+            self._rates[index] = None
+        else:
+            options = (options_at or self.schedule.options_at)(int(group[STEP]), group[PEAK])
+            write(group, options)
+            self._rates[index] = options["lr"]
+        self._written[index] = self._driven(group)
 
     def _notice_the_end(self) -> None:
         """Warn, once, of a step after the last one."""
@@ -335,22 +344,37 @@ class ScheduledOptimizer(torch.optim.Optimizer):
                 ScheduleWarning,
             )
 
-    def _notice_overwritten(self) -> None:
-        """Warn, once, of a learning rate that isn't what was last written here."""
-        if self._warned_overwritten:
+    def _put_back(self) -> None:
+        """Undo what others have put in place of what was last written; warn of a rate, once.
+
+        A position is another matter: a tool that restores options one by one (PyTorch's
+        ZeroRedundancyOptimizer does) restores it so, and the rates that belong to it.
+        """
+        for index, (group, written) in enumerate(zip(self.param_groups, self._written, strict=True)):
+            found = group["lr"]
+            for name, own in written.items():
+                if group[name] is own:
+                    continue
+                if name == STEP and isinstance(own, Tensor):
+                    own.fill_(int(group[name]))
+                # Compiled code and captured graphs have the very tensors that were there.
+                group[name] = adopt(own, group[name])
+            if not self._warned_overwritten and not holds(found, written["lr"], self._rates[index]):
+                self._notice_overwritten(index, found)
+
+    def _notice_overwritten(self, index: int, found: Any) -> None:
+        group, before = self.param_groups[index], self._rates[index]
+        if is_rate(found, self._rate_of(group)):
             return
-        for index, (group, (own, value)) in enumerate(zip(self.param_groups, self._written, strict=True)):
-            if holds(group["lr"], own, value):
-                continue
-            self._warned_overwritten = True
-            change = "" if value is None else f", from {value:.6g} to {float(group['lr']):.6g}"
-            warn_caller(
-                f"the learning rate of parameter group {index} of {type(self).__name__} was changed from outside"
-                f"{change}; its schedule's rate is used. This optimizer steps its own schedule: take away the other "
-                f'scheduler, or, to change the rate, set param_groups[{index}]["{PEAK}"]',
-                ScheduleWarning,
-            )
-            return
+        self._warned_overwritten = True
+        change = f"to {float(found):.6g}" if before is None else f"from {before:.6g} to {float(found):.6g}"
+        warn_caller(
+            f"the learning rate of parameter group {index} of {type(self).__name__} was changed from outside, "
+            f"{change}; its schedule's rate is used. This optimizer steps its own schedule: take away the other "
+            "scheduler (where a trainer adds one, give it optim_core.integrations.ReadOnlyScheduler(optimizer) "
+            f'instead), or, to change the rate, set param_groups[{index}]["{PEAK}"]',
+            ScheduleWarning,
+        )
 
     def _reset_counts(self) -> None:
         for state in self.state.values():
@@ -370,13 +394,11 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             }
         self.schedule = plan.schedule
         driven = self.schedule.options_at(0, peak)
-        self._written = []
         for group, before, peak, kept in zip(self.param_groups, live, plan.peaks, plan.kept, strict=True):
             group.update(kept)
             group[PEAK] = peak
             for name in {"lr", STEP, *driven} & before.keys():
                 group[name] = adopt(before[name], group.get(name, before[name]))
-            self._written.append((group["lr"], None))
         self._move_to(plan.step)
         self._warned_past_end = self._warned_overwritten = False
 
@@ -416,9 +438,11 @@ def _policy_problems(policy: object) -> list[Problem]:
     return [Problem("on_mismatch", f"= {policy!r}: must be one of {', '.join(map(repr, allowed))}")]
 
 
-def _peak_of(group: Mapping[str, Any], optimizer: str) -> float:
-    name = PEAK if PEAK in group else "lr"
-    value = group[name]
+def _peak_of(group: Mapping[str, Any], default: Any, optimizer: str) -> float:
+    # In the group of another optimizer, which has a position, `lr` is the rate of that. PyTorch's
+    # ZeroRedundancyOptimizer puts every argument into every group, peak_lr beside a group's own lr.
+    name = PEAK if PEAK in group and (STEP in group or "lr" not in group) else "lr"
+    value = group.get(name, default)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     number = number or (isinstance(value, Tensor) and value.numel() == 1)
     if not number or not 0 <= float(value) < math.inf:

@@ -25,6 +25,7 @@ from optim_core import (
     InvalidArgumentsError,
     OptimError,
     OptimizerFactory,
+    ScheduleWarning,
     StateMismatchError,
     build_optimizers,
 )
@@ -463,3 +464,42 @@ def test_the_state_of_another_kind_of_optimizer_is_refused_and_nothing_changes()
         optimizer.load_state_dict(other.state_dict())
 
     assert str(optimizer.state_dict()) == str(before)
+
+
+def test_rate_changed_from_outside_is_warned_of_once_and_used() -> None:
+    module, reference = model(), model()
+    optimizer = ScheduleFreeRAdam(module.parameters(), lr=0.1, silent_sgd_phase=False)
+    oracle = of_library(reference, lr=0.1, silent_sgd_phase=False)
+    for step in range(4):
+        for each in (optimizer, oracle):
+            each.param_groups[0]["lr"] = 0.1 / (step + 1)
+        if step == 1:
+            with pytest.warns(ScheduleWarning, match=r"from 0\.1 to 0\.05.*take away the scheduler") as caught:
+                update(module, optimizer, step)
+            assert caught[0].filename == __file__
+        else:
+            update(module, optimizer, step)
+        update(reference, oracle, step)
+    assert identical(module, reference)
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_rate_changed_by_a_load_or_before_the_next_step_after_it_is_no_matter(before: int) -> None:
+    module, optimizer = trained(before, lr=0.1)
+    _, other = trained(3, lr=0.2)
+    optimizer.load_state_dict(copy.deepcopy(other.state_dict()))
+    update(module, optimizer, 0)
+    optimizer.load_state_dict(copy.deepcopy(other.state_dict()))
+    optimizer.param_groups[0]["lr"] = 0.3
+    update(module, optimizer, 1)
+
+
+def test_the_state_of_other_parameters_is_refused_with_both_sides_and_nothing_changes() -> None:
+    optimizer = ScheduleFreeRAdam(model().named_parameters())
+    before = copy.deepcopy(optimizer.state_dict())
+    others = ScheduleFreeRAdam([(f"net.{name}", p) for name, p in model().named_parameters()])
+    with pytest.raises(StateMismatchError, match=r"\['net\.0\.weight', .*\['0\.weight', "):
+        optimizer.load_state_dict(others.state_dict())
+    with pytest.raises(StateMismatchError, match="1 parameter group with 2 parameters, the optimizer"):
+        optimizer.load_state_dict(ScheduleFreeRAdam(list(model().parameters())[:2]).state_dict())
+    assert optimizer.state_dict() == before

@@ -15,10 +15,13 @@ from optim_core import (
     Finite,
     LearningRate,
     NonNegative,
+    ScheduleWarning,
     StateMismatchError,
     check_arguments,
     is_dry_step,
-    uncompiled,
+    keep_uncompiled,
+    require_same_groups,
+    warn_caller,
     without_hooks,
 )
 
@@ -84,7 +87,20 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
                 "silent_sgd_phase": silent_sgd_phase,
             },
         )
+        keep_uncompiled(ScheduleFreeRAdam, "_step")
+        # The groups' rates as they were when they were last seen: objects, as a rate of zero is told
+        # from a checkpointer's zero by identity. Not to be compared after a load, which may change them.
+        self._rates: list[object] = []
+        self._rates_may_change = False
+        self._warned_changed = False
         super().__init__(params, **checked)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        keep_uncompiled(ScheduleFreeRAdam, "_step")
+        self._rates = [group["lr"] for group in self.param_groups]
+        self._rates_may_change = True
+        self._warned_changed = False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group in the mode that the optimizer is in; the dictionary is not changed.
@@ -101,8 +117,8 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
             mode = self.param_groups[0]["train_mode"] if self.param_groups else True
             param_group = {**param_group, **checked, "train_mode": mode}
         super().add_param_group(param_group)
+        self._rates.append(self.param_groups[-1]["lr"])
 
-    @uncompiled  # the library's own step() doesn't survive compilation
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Make one update.
 
@@ -115,8 +131,12 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         Raises:
             EvaluationModeError: the optimizer is in evaluation mode.
         """
+        return self._step(closure)
+
+    def _step(self, closure: Callable[[], float] | None) -> float | None:
+        # A method of its own, kept uncompiled: the library's step() doesn't survive compilation.
         update = without_hooks(super().step)
-        if closure is None and is_dry_step(self):
+        if closure is None and is_dry_step(self, self._rates):
             # Without state there is one set of weights, so that it is of no matter which mode this is.
             before = [dict(group) for group in self.param_groups]
             for group in self.param_groups:
@@ -131,17 +151,35 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
                 "weights. Call train() on the optimizer (or on the ComponentOptimizers) after an evaluation, or "
                 "evaluate inside ComponentOptimizers.eval_mode()"
             )
+        self._notice_changed_rates()
         loss: float | None = update(self, closure)
         return loss
+
+    def _notice_changed_rates(self) -> None:
+        """Warn, once, of a learning rate that was changed since the last step."""
+        rates = [group["lr"] for group in self.param_groups]
+        changed = [pair for pair in zip(self._rates, rates, strict=True) if pair[0] != pair[1]]
+        if changed and not self._rates_may_change and not self._warned_changed:
+            self._warned_changed = True
+            before, now = changed[0]
+            warn_caller(
+                f"the learning rate of {type(self).__name__} was changed from outside, from {before:.6g} to {now:.6g}. "
+                "It needs no schedule, and averages weights as if there were none: take away the scheduler (where a "
+                "trainer adds one, give it optim_core.integrations.ReadOnlyScheduler(optimizer) instead)",
+                ScheduleWarning,
+            )
+        self._rates, self._rates_may_change = rates, False
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Restore the optimizer's state; `schedulefree.RAdamScheduleFree`'s fits too.
 
         Raises:
-            StateMismatchError: it is the state of another kind of optimizer; nothing was changed.
+            StateMismatchError: it is the state of another kind of optimizer, or of other parameters;
+                nothing was changed.
         """
 
         def require_own(_: torch.optim.Optimizer, state: StateDict) -> None:
+            require_same_groups(self.param_groups, state, type(self).__name__)
             groups, states = state["param_groups"], state["state"].values()
             missing = {name for group in groups for name in _COUNTERS if name not in group}
             missing |= {name for own in states for name in ("z", "exp_avg_sq") if own and name not in own}
