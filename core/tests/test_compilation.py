@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from optim_core import keep_uncompiled
+from optim_core.authoring import keep_uncompiled
 
 
 class Counter:

@@ -194,3 +194,20 @@ def test_distributed_checkpoint_on_disk_continues_exactly(tmp_path: Path) -> Non
     train(resumed_model, resumed, range(4, 9))
     assert resumed.schedule_step == 9
     torch.testing.assert_close(list(resumed_model.parameters()), list(model.parameters()), rtol=0, atol=0)
+
+
+# Those whose step at a rate of zero leaves a mark on what they keep.
+@pytest.mark.parametrize("base", [torch.optim.NAdam, torch.optim.ASGD, torch.optim.Rprop, torch.optim.Adagrad])
+def test_reading_a_fresh_optimizer_of_any_kind_changes_nothing(base: Any) -> None:
+    kind = type("Scheduled", (ScheduledOptimizer, base), {})
+    model, reference = linear(), linear()
+    optimizer = kind(model.parameters(), schedule=shape(start_lr=0.01))
+    untouched = kind(reference.parameters(), schedule=shape(start_lr=0.01))
+    groups = str(optimizer.param_groups)
+
+    get_optimizer_state_dict(model, optimizer)
+    assert str(optimizer.param_groups) == groups
+    train(model, optimizer, range(5))
+    train(reference, untouched, range(5))
+
+    torch.testing.assert_close(list(model.parameters()), list(reference.parameters()), rtol=0, atol=0)

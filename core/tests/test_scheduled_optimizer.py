@@ -571,3 +571,18 @@ def test_peak_of_a_group_is_its_own_rate_or_that_of_the_optimizer_it_was_in(grou
     )
     assert (optimizer.param_groups[0]["peak_lr"], optimizer.param_groups[0]["lr"]) == (peak, peak)
     assert optimizer.schedule_step == 0
+
+
+@pytest.mark.parametrize("keep", [[0], [1], [1, 0], []], ids=str)
+def test_groups_taken_away_or_reordered_by_hand_leave_the_others_on_their_schedule(keep: list[int]) -> None:
+    parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+    groups = [{"params": [parameters[0]]}, {"params": [parameters[1]], "lr": 0.2}]
+    optimizer = ScheduledSGD(groups, schedule=WarmupCosine(peak_lr=0.1, total_steps=10, warmup_steps=5))
+    optimizer.step()
+    optimizer.param_groups[:] = [optimizer.param_groups[index] for index in keep]
+    optimizer.add_param_group({"params": [parameters[2]], "lr": 0.3})
+    optimizer.step()
+    position = 2 if keep else 1
+    peaks = [[0.1, 0.2][index] for index in keep] + [0.3]
+    assert [g["schedule_step"] for g in optimizer.param_groups] == [position] * len(peaks)
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([peak * position / 5 for peak in peaks])

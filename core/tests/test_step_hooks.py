@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from optim_core import without_hooks
+from optim_core.authoring import without_hooks
 
 
 def fresh_class() -> type[torch.optim.Optimizer]:

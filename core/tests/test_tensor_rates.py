@@ -16,6 +16,7 @@ from torch._dynamo.testing import CompileCounter
 
 from optim_core import (
     CaptureError,
+    InvalidArgumentsError,
     ScheduledOptimizer,
     ScheduleWarning,
     StateMismatchError,
@@ -230,7 +231,7 @@ class TestCompiled:
         for _ in range(TOTAL):
             update(reference, oracle)
 
-        assert counter.frame_count <= 2
+        assert 1 <= counter.frame_count <= 2
         assert optimizer.schedule_step == TOTAL
         assert optimizer.param_groups[0]["lr"].item() == pytest.approx(schedule.options_at(TOTAL, 0.1)["lr"])
         torch.testing.assert_close(list(model.parameters()), list(reference.parameters()))
@@ -244,7 +245,7 @@ class TestCompiled:
             step()
             update(reference, oracle)
 
-        assert counter.frame_count <= 2
+        assert 1 <= counter.frame_count <= 2
         torch.testing.assert_close(list(model.parameters()), list(reference.parameters()))
 
     def test_compiling_the_method_itself_or_resuming_needs_no_more(self) -> None:
@@ -457,3 +458,76 @@ def test_state_saved_on_one_device_loads_on_another(saved_on: str, loaded_on: st
         update(model, optimizer)
         update(other, twin)
     torch.testing.assert_close([p.cpu() for p in other.parameters()], [p.cpu() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("live", [True, False])
+def test_capturable_stays_what_this_program_runs_with(saved: bool, live: bool) -> None:
+    optimizer, other = adamw(linear(), capturable=live, lr=0.1), adamw(linear(), capturable=saved, lr=0.1)
+    optimizer.load_state_dict(other.state_dict())
+    group = optimizer.param_groups[0]
+    assert (group["capturable"], isinstance(group["lr"], torch.Tensor)) == (live, live)
+    assert other.state_dict()["param_groups"][0]["capturable"] is saved
+
+
+def train(model: torch.nn.Module, optimizer: torch.optim.Optimizer, on_top: Any) -> None:
+    for _ in range(30):
+        update(model, optimizer)
+        on_top.step()
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.9999),
+        lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 1000),
+    ],
+)
+def test_scheduler_that_changes_a_tensor_rate_by_little_is_noticed(scheduler: Any) -> None:
+    model = linear()
+    schedule = WarmupCosine(peak_lr=0.1, total_steps=1000)
+    optimizer = ScheduledAdamW(model.parameters(), lr=torch.tensor(0.1), schedule=schedule)
+    on_top = scheduler(optimizer)
+    update(model, optimizer)
+    on_top.step()
+    on_top.step()
+    with pytest.warns(ScheduleWarning, match="changed from outside"):
+        train(model, optimizer, on_top)
+
+
+def test_rate_put_back_as_a_number_is_no_change() -> None:
+    model = linear()
+    optimizer = adamw(model)
+    update(model, optimizer)
+    own = optimizer.param_groups[0]["lr"]
+    optimizer.param_groups[0]["lr"] = own.item()
+    update(model, optimizer)
+    assert optimizer.param_groups[0]["lr"] is own
+
+
+def test_tensors_of_the_caller_in_other_driven_options_are_copied() -> None:
+    model, beta1 = linear(), torch.tensor(0.9)
+    groups = [{"params": [model.weight]}, {"params": [model.bias]}]
+    optimizer = ScheduledAdamW(
+        groups, lr=torch.tensor(0.1), betas=(beta1, torch.tensor(0.999)), schedule=Falling(), foreach=False
+    )
+    assert beta1 == torch.tensor(0.9)
+    assert len({id(beta1), *(id(group["betas"][0]) for group in optimizer.param_groups)}) == 3
+
+
+@pytest.mark.usefixtures("pretended_device")
+def test_endless_horizon_on_a_device_is_refused_at_once() -> None:
+    with pytest.raises(InvalidArgumentsError, match="total_steps = 1000000000: must be at most"):
+        adamw(linear(), schedule=WarmupCosine(peak_lr=0.1, total_steps=10**9))
+
+
+@pytest.mark.usefixtures("pretended_device")
+@pytest.mark.filterwarnings("ignore:.*differs:optim_core.ScheduleWarning")
+def test_values_that_a_graph_reads_stay_where_nothing_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = linear()
+    optimizer = adamw(model)
+    update(model, optimizer)
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()), on_mismatch="checkpoint")
+    update(model, optimizer)
+    monkeypatch.setattr(device_schedule, "is_capturing", lambda _: True)
+    optimizer.step()

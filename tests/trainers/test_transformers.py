@@ -292,6 +292,18 @@ def test_a_training_that_an_evaluation_ended_can_be_resumed_in_the_same_trainer(
     assert "training_weights" not in trainer.optimizer.state_dict()
 
 
+def test_a_training_that_an_evaluation_ended_goes_on_from_its_very_weights(make_trainer):
+    watching = Watching()
+    trainer = make_trainer(
+        SCHEDULE_FREE, watching, Fails(), ScheduleFreeTrainerCallback(), eval_strategy="steps", eval_steps=7
+    )
+    with pytest.raises(ZeroDivisionError):
+        trainer.train()
+    watching.training.clear()
+    trainer.train()
+    assert torch.equal(watching.training[0][1], Run(SCHEDULE_FREE).training[7])
+
+
 def test_a_second_training_starts_from_the_model_as_it_is(make_trainer):
     watching = Watching()
     trainer = make_trainer(SCHEDULE_FREE, watching, ScheduleFreeTrainerCallback(), max_steps=4)

@@ -11,13 +11,10 @@ from typing import Any as _Any
 if _TYPE_CHECKING:
     from optim_core.arguments import Rule, check_arguments, validate_fields
     from optim_core.building import UncoveredParametersWarning, build_optimizers
-    from optim_core.caller import warn_caller
     from optim_core.checkpoint import ResumeWarning, load_checkpoint, save_checkpoint
-    from optim_core.compilation import keep_uncompiled
     from optim_core.component_optimizers import ComponentOptimizers
     from optim_core.configuration import ComponentSpec
     from optim_core.discovery import FactoryEntry
-    from optim_core.dry_step import is_dry_step
     from optim_core.errors import (
         CaptureError,
         CheckpointError,
@@ -49,22 +46,18 @@ if _TYPE_CHECKING:
     )
     from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
     from optim_core.schedule import Schedule, WarmupCosine
-    from optim_core.schedule_state import OnMismatch, require_same_groups
+    from optim_core.schedule_state import OnMismatch
     from optim_core.scheduled_optimizer import ScheduledOptimizer, ScheduleWarning
-    from optim_core.step_hooks import without_hooks
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "arguments": ("Rule", "check_arguments", "validate_fields"),
     "building": ("UncoveredParametersWarning", "build_optimizers"),
-    "caller": ("warn_caller",),
     "checkpoint": ("ResumeWarning", "load_checkpoint", "save_checkpoint"),
-    "compilation": ("keep_uncompiled",),
     "component_optimizers": ("ComponentOptimizers",),
     "configuration": ("ComponentSpec",),
     "discovery": ("FactoryEntry",),
-    "dry_step": ("is_dry_step",),
     "errors": (
         "CaptureError",
         "CheckpointError",
@@ -96,9 +89,8 @@ _MODULES = {
     ),
     "registry": ("OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry"),
     "schedule": ("Schedule", "WarmupCosine"),
-    "schedule_state": ("OnMismatch", "require_same_groups"),
+    "schedule_state": ("OnMismatch",),
     "scheduled_optimizer": ("ScheduleWarning", "ScheduledOptimizer"),
-    "step_hooks": ("without_hooks",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -145,14 +137,9 @@ __all__ = [
     "evaluation_weights",
     "hook_manager",
     "hookimpl",
-    "is_dry_step",
-    "keep_uncompiled",
     "load_checkpoint",
-    "require_same_groups",
     "save_checkpoint",
     "validate_fields",
-    "warn_caller",
-    "without_hooks",
 ]
 
 

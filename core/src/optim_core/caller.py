@@ -20,8 +20,12 @@ def warn_caller(message: str, category: type[Warning]) -> None:
         message: the warning.
         category: its class.
     """
-    level, frame = 1, inspect.currentframe()
-    caller = frame.f_back.f_code.co_filename if frame is not None and frame.f_back is not None else ""
-    while frame is not None and frame.f_code.co_filename.startswith((*_LAYERS, caller)):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    files = []
+    frame = inspect.currentframe()
+    while frame is not None:
+        files.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    outside = [level for level, file in enumerate(files, start=1) if not file.startswith(_LAYERS)]
+    # A class may warn that is written in the very script that uses it.
+    beyond = [level for level in outside if files[level - 1] != files[1]]
+    warnings.warn(message, category, stacklevel=min(beyond or outside or [1]))

@@ -14,6 +14,7 @@ from optim_core.schedule_state import (
     STEP,
     Difference,
     driven_by_saved_only,
+    same_value,
     saved_default_peak,
     shape_differences,
 )
@@ -78,7 +79,7 @@ def changed_options(
     position = (STEP, "lr") if isinstance(optimizer, ScheduledOptimizer) else ()
     now = [plain(group) for group in optimizers.initial_options(component)]
     changed: list[Collection[str]] = [
-        [name for name in ours if name in theirs and ours[name] != theirs[name] and name not in position]
+        [name for name in ours if name in theirs and not same_value(ours[name], theirs[name]) and name not in position]
         for ours, theirs in zip(now, payload["initial_options"], strict=False)
     ]
     return changed + [()] * (len(optimizer.param_groups) - len(changed))
@@ -90,7 +91,7 @@ def changed_values(component: str, optimizers: ComponentOptimizers, payload: Map
     found = [
         Difference(name, theirs.get(name), ours.get(name))
         for name in dict.fromkeys([*ours, *theirs])
-        if theirs.get(name) != ours.get(name)
+        if not same_value(theirs.get(name), ours.get(name))
     ]
     optimizer = optimizers[component]
     before, now = payload["initial_options"], optimizers.initial_options(component)

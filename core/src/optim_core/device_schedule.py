@@ -13,12 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optim_core.errors import CaptureError
+from optim_core.errors import CaptureError, InvalidArgumentsError, Problem
 from optim_core.group_options import tensors_of
 from optim_core.schedule import Schedule
 from optim_core.schedule_state import PEAK, STEP
 
 __all__ = ["DeviceSchedule", "is_capturing"]
+
+
+MOST_STEPS = 20_000_000
 
 
 def is_capturing(counter: Tensor) -> bool:
@@ -31,9 +34,16 @@ class DeviceSchedule:
 
     Args:
         schedule: the shape.
+
+    Raises:
+        InvalidArgumentsError: the horizon is so far that its values are too many.
     """
 
     def __init__(self, schedule: Schedule) -> None:
+        if schedule.total_steps > MOST_STEPS:
+            what = f"= {schedule.total_steps}: must be at most {MOST_STEPS} where the learning rate is on a device"
+            hint = "Every step's values are laid out there. Give the number of updates of the whole training"
+            raise InvalidArgumentsError(type(schedule).__name__, [Problem("total_steps", what, hint)])
         self.schedule = schedule
         self._tables: dict[tuple[float, torch.dtype, torch.device], list[Tensor]] = {}
 
@@ -55,10 +65,10 @@ class DeviceSchedule:
     def _tables_of(self, group: Mapping[str, Any]) -> list[Tensor]:
         key = _key(group)
         if key not in self._tables:
-            steps = range(self.schedule.total_steps + 1)
-            columns = zip(*(_numbers(self.schedule.options_at(step, group[PEAK])) for step in steps), strict=True)
             _, dtype, device = key
-            self._tables[key] = [torch.tensor(column, dtype=dtype, device=device) for column in columns]
+            steps = range(self.schedule.total_steps + 1)
+            rows = [tuple(_numbers(self.schedule.options_at(step, group[PEAK]))) for step in steps]
+            self._tables[key] = list(torch.tensor(rows, dtype=dtype).T.contiguous().to(device))
         return self._tables[key]
 
     def _require_capturable(self, group: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from optim_core.schedule_state import STEP
 
-__all__ = ["adopt", "holds", "is_rate", "on_device", "plain_number", "tensors_of", "use_tensors", "write"]
+__all__ = ["adopt", "holds", "is_rate", "on_device", "own_copy", "plain_number", "tensors_of", "use_tensors", "write"]
 
 
 def on_device(value: object) -> bool:
@@ -81,6 +81,13 @@ def tensors_of(group: Mapping[str, Any], driven: Mapping[str, Any]) -> Iterator[
         yield from (tensor for tensor, new in pairs if new is not None)
 
 
+def own_copy(value: Any) -> Any:
+    """A value with copies of its tensors, which the caller may go on using."""
+    if isinstance(value, tuple):
+        return tuple(own_copy(element) for element in value)
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
 def holds(current: object, own: object, value: float | None) -> bool:
     """Whether a group's rate is still what was last written: the same object, with that value in it.
 
@@ -88,11 +95,12 @@ def holds(current: object, own: object, value: float | None) -> bool:
     """
     if not isinstance(own, Tensor):
         return current == value
-    return current is own and (value is None or on_device(own) or is_rate(own, value))
+    return current is own and (value is None or on_device(own) or is_rate(own, value, own))
 
 
-def is_rate(found: Any, value: float) -> bool:
-    """Whether a rate is a value, or the value rounded to the tensor's precision."""
-    if isinstance(found, Tensor):
-        return math.isclose(float(found), value, rel_tol=1e-2, abs_tol=1e-30)
-    return bool(found == value)
+def is_rate(found: Any, value: float, own: object) -> bool:
+    """Whether a rate is a value, or that value as the group's own tensor rounds it, if it has one."""
+    if not isinstance(own, Tensor):
+        return bool(found == value)
+    precision = torch.finfo(own.dtype)
+    return math.isclose(float(found), value, rel_tol=precision.eps, abs_tol=precision.smallest_normal * precision.eps)

@@ -7,7 +7,7 @@ not where it began. So copies of the training weights are kept meanwhile, and pu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,9 +135,15 @@ def restore_training_weights(optimizer: Any, tensors: Sequence[Sequence[Tensor]]
 
 
 def _switch_back(kept: Iterable[TrainingWeights]) -> None:
-    for weights in kept:
-        weights.optimizer.train()
-        with torch.no_grad():
-            for group in weights.pairs:
-                for parameter, copy in group:
-                    parameter.copy_(copy)
+    # All of them, whichever fails.
+    with ExitStack() as stack:
+        for weights in kept:
+            stack.callback(_put_back, weights)
+
+
+def _put_back(weights: TrainingWeights) -> None:
+    weights.optimizer.train()
+    with torch.no_grad():
+        for group in weights.pairs:
+            for parameter, copy in group:
+                parameter.copy_(copy)

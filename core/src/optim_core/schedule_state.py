@@ -23,6 +23,7 @@ __all__ = [
     "driven_by_saved_only",
     "plan_load",
     "require_same_groups",
+    "same_value",
     "saved_default_peak",
     "shape_differences",
     "shape_of",
@@ -128,8 +129,8 @@ def differences(schedule: Schedule, groups: _Groups, state: Mapping[str, Any]) -
     for index, (theirs, ours) in enumerate(zip(state["param_groups"], groups, strict=False)):
         peak = theirs.get(PEAK)
         # A group without a peak of its own differs where its schedule does, which is said already.
-        default = peak is not None and _equal(peak, saved_peak) and _equal(ours[PEAK], schedule.peak_lr)
-        if peak is not None and not _equal(peak, ours[PEAK]) and not default:
+        default = peak is not None and same_value(peak, saved_peak) and same_value(ours[PEAK], schedule.peak_lr)
+        if peak is not None and not same_value(peak, ours[PEAK]) and not default:
             yield Difference(f"{PEAK} of parameter group {index}", float(peak), ours[PEAK])
 
 
@@ -144,7 +145,7 @@ def shape_differences(schedule: Schedule, state: Mapping[str, Any]) -> Iterator[
         return
     shape = shape_of(schedule)
     for key in dict.fromkeys([*shape, *saved]):
-        if saved.get(key) != shape.get(key) and not _equal(saved.get(key), shape.get(key)):
+        if not same_value(saved.get(key), shape.get(key)):
             yield Difference(key, saved.get(key), shape.get(key))
 
 
@@ -154,9 +155,12 @@ def saved_default_peak(state: Mapping[str, Any]) -> object:
     return saved.get("peak_lr")
 
 
-def _equal(rate: object, other: object) -> bool:
-    # A rate given as a float32 tensor is the one given as a float, rounded.
-    return isinstance(rate, float) and isinstance(other, float) and math.isclose(rate, other, rel_tol=1e-6)
+def same_value(first: object, second: object) -> bool:
+    """Whether two saved values are the same; a rate given as a float32 tensor is the one given as a float."""
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (first, second))
+    if numbers and float in (type(first), type(second)):
+        return math.isclose(first, second, rel_tol=1e-6)  # type: ignore[arg-type]
+    return first == second
 
 
 def shape_of(schedule: Schedule) -> dict[str, Any]:

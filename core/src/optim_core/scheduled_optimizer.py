@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args, overload
 
@@ -21,7 +20,7 @@ from optim_core.compilation import keep_uncompiled
 from optim_core.device_schedule import DeviceSchedule, is_capturing
 from optim_core.dry_step import is_dry_step
 from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
-from optim_core.group_options import adopt, holds, is_rate, on_device, use_tensors, write
+from optim_core.group_options import adopt, holds, is_rate, on_device, own_copy, use_tensors, write
 from optim_core.schedule import Schedule
 from optim_core.schedule_state import PEAK, SCHEDULER, STEP, LoadPlan, OnMismatch, plan_load, shape_of
 from optim_core.step_hooks import without_hooks
@@ -87,12 +86,13 @@ class ScheduledOptimizer(torch.optim.Optimizer):
     _warned_past_end = False
     _warned_overwritten = False
     _in_dry_step = False
-    # How many calls of step() there may have been, where the counter itself is on a device.
+    # Whether the state was made by a dry step, at a rate of zero, and no other has come since.
+    _state_is_dry = False
+    _options_before: Sequence[Mapping[str, Any]] = ()
+    # Calls of step() since a position on a device was last read; replays of a graph aren't among them.
     _calls = 0
-    # For each group what was last written into it, by name: the very objects, to notice when somebody
-    # else writes, and to put tensors back. And the rate's value; None where it was written on a device.
-    _written: list[dict[str, Any]]
-    _rates: list[float | None]
+    # What was last written into each group.
+    _written: list[_Written]
     _device_schedule: DeviceSchedule | None = None
 
     def __init__(
@@ -113,7 +113,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         # Before the base class, whose constructor already adds the parameter groups.
         self.schedule = schedule
         self.on_mismatch = on_mismatch
-        self._written, self._rates = [], []
+        self._written = []
         options.setdefault("lr", schedule.peak_lr)
         super().__init__(params, **options)
         if initial_step:
@@ -143,9 +143,14 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         return loss
 
     def _begin(self, has_closure: bool) -> None:
-        self._in_dry_step = not has_closure and is_dry_step(self, [written["lr"] for written in self._written])
+        self._in_dry_step = not has_closure and is_dry_step(self, [written.options["lr"] for written in self._written])
         if self._in_dry_step:
+            self._options_before = [dict(group) for group in self.param_groups]
             return
+        if self._state_is_dry:
+            # A step at a rate of zero may leave its mark on what an optimizer keeps.
+            self.state.clear()
+            self._state_is_dry = False
         self._put_back()
         self._notice_the_end()
         self._write_options()
@@ -153,16 +158,23 @@ class ScheduledOptimizer(torch.optim.Optimizer):
     def _finish(self) -> None:
         if self._in_dry_step:
             self._reset_counts()
+            for group, options in zip(self.param_groups, self._options_before, strict=True):
+                group.update(options)
+            self._state_is_dry, self._options_before = True, ()
             return
         # torch.amp.GradScaler sets this attribute while it calls the step() of a fused optimizer,
         # whose kernel then makes no update unless it holds a zero. PyTorch has no public name for it.
         found_inf = getattr(self, "found_inf", None)
+        skipped: bool | None = None
         for group in self.param_groups:
             counter = group[STEP]
             if on_device(counter):
                 # Decided there, too: a captured graph makes this decision at each replay.
                 counter.add_(1 if found_inf is None else (found_inf == 0).to(counter).reshape(()))
-            elif found_inf is None or not found_inf:
+                continue
+            if skipped is None:
+                skipped = found_inf is not None and bool(found_inf)
+            if not skipped:
                 group[STEP] += 1
         self._write_options()
 
@@ -185,9 +197,9 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         group[PEAK] = peak
         group[STEP] = self.schedule_step if len(self.param_groups) > 1 else 0
         group["lr"] = _own_rate(group)
-        self._written.append({})
-        self._rates.append(None)
-        self._write_into(group, len(self.param_groups) - 1)
+        for name in self.schedule.options_at(0, peak).keys() & group.keys() - {"lr"}:
+            group[name] = own_copy(group[name])
+        self._written.append(self._write_into(group, self.schedule.options_at))
 
     def state_dict(self) -> StateDict:
         """The optimizer's state, with the schedule's shape and position under `"scheduler"`."""
@@ -226,7 +238,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             raise InvalidArgumentsError(type(self).__name__, problems)
         plan = self._load(state_dict, policy)
         for notice in filter(None, (plan.inferred, plan.differing)):
-            warnings.warn(notice, ScheduleWarning, stacklevel=2)
+            warn_caller(notice, ScheduleWarning)
 
     def _load(
         self, state_dict: StateDict, on_mismatch: OnMismatch, keep: Sequence[Collection[str]] | None = None
@@ -241,9 +253,15 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         plan: list[LoadPlan] = []
         live: list[dict[str, Any]] = []
 
-        def decide(_: torch.optim.Optimizer, state: StateDict) -> None:
+        def decide(_: torch.optim.Optimizer, state: StateDict) -> StateDict:
             plan.append(plan_load(type(self).__name__, self.schedule, self.param_groups, state, on_mismatch, keep))
             live.extend(dict(group) for group in self.param_groups)
+            # Where steps run is this program's affair. PyTorch places the counts of updates by it.
+            pairs = zip(self.param_groups, state["param_groups"], strict=True)
+            groups = [
+                {**saved, "capturable": own["capturable"]} if "capturable" in own else saved for own, saved in pairs
+            ]
+            return {**state, "param_groups": groups}
 
         def apply(_: torch.optim.Optimizer) -> None:
             self._apply_load(plan[-1], live)
@@ -263,7 +281,8 @@ class ScheduledOptimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # The base class's keeps `defaults`, `state` and `param_groups` only.
-        return {**super().__getstate__(), "schedule": self.schedule, "on_mismatch": self.on_mismatch}
+        more = {"schedule": self.schedule, "on_mismatch": self.on_mismatch, "_state_is_dry": self._state_is_dry}
+        return {**super().__getstate__(), **more}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -271,8 +290,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         if "schedule" in state:
             keep_uncompiled(ScheduledOptimizer, "_begin", "_finish")
             self._calls = self.schedule_step
-            self._written = [self._driven(group) for group in self.param_groups]
-            self._rates = [None if on_device(group[STEP]) else self._rate_of(group) for group in self.param_groups]
+            self._written = [self._found_in(group) for group in self.param_groups]
 
     def _restorer(self) -> Callable[[], None]:
         """What puts everything back to what it is now, after a load."""
@@ -297,32 +315,36 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         rate: float = self.schedule.options_at(int(group[STEP]), group[PEAK])["lr"]
         return rate
 
-    def _driven(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """The counter and the options of a group that the schedule drives."""
-        names = [STEP, "lr", *self.schedule.options_at(0, group[PEAK])]
-        return {name: group[name] for name in names if name in group}
+    def _found_in(self, group: dict[str, Any]) -> _Written:
+        """A group as if all that is in it had been written here."""
+        names = {STEP, "lr", *self.schedule.options_at(0, group[PEAK])} & group.keys()
+        rate = None if on_device(group[STEP]) else self._rate_of(group)
+        return _Written(group, {name: group[name] for name in names}, rate, None)
 
     def _write_options(self) -> None:
-        options_at = functools.cache(self.schedule.options_at)
+        options_at = self.schedule.options_at
+        if len(self.param_groups) > 1:
+            options_at = functools.cache(options_at)
         for index, group in enumerate(self.param_groups):
-            self._write_into(group, index, options_at)
+            if not self._written[index].is_up_to_date():
+                self._written[index] = self._write_into(group, options_at)
 
-    def _write_into(
-        self, group: dict[str, Any], index: int, options_at: Callable[[int, float], Mapping[str, Any]] | None = None
-    ) -> None:
-        """Write the values that belong to a group's position, and remember what was written."""
-        if isinstance(group["lr"], Tensor):
-            use_tensors(group, self.schedule.options_at(0, group[PEAK]))
-        if on_device(group[STEP]):
+    def _write_into(self, group: dict[str, Any], options_at: Callable[[int, float], Mapping[str, Any]]) -> _Written:
+        """Write the values that belong to a group's position."""
+        if on_device(group["lr"]):
+            driven = options_at(0, group[PEAK])
+            use_tensors(group, driven)
             if self._device_schedule is None or self._device_schedule.schedule is not self.schedule:
                 self._device_schedule = DeviceSchedule(self.schedule)
             self._device_schedule.write(group)
-            self._rates[index] = None
-        else:
-            options = (options_at or self.schedule.options_at)(int(group[STEP]), group[PEAK])
-            write(group, options)
-            self._rates[index] = options["lr"]
-        self._written[index] = self._driven(group)
+            return _Written(group, {STEP: group[STEP], **{name: group[name] for name in driven}}, None, None)
+        step, peak = int(group[STEP]), group[PEAK]
+        options = options_at(step, peak)
+        if isinstance(group["lr"], Tensor):
+            use_tensors(group, options)
+        write(group, options)
+        written = {STEP: group[STEP], **{name: group[name] for name in options}}
+        return _Written(group, written, options["lr"], (step, peak))
 
     def _notice_the_end(self) -> None:
         """Warn, once, of a step after the last one."""
@@ -350,21 +372,26 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         A position is another matter: a tool that restores options one by one (PyTorch's
         ZeroRedundancyOptimizer does) restores it so, and the rates that belong to it.
         """
+        if [id(written.group) for written in self._written] != [id(group) for group in self.param_groups]:
+            # Somebody has taken groups away, or put them in another order.
+            self._written = [self._found_in(group) for group in self.param_groups]
         for index, (group, written) in enumerate(zip(self.param_groups, self._written, strict=True)):
-            found = group["lr"]
-            for name, own in written.items():
-                if group[name] is own:
+            found, own = group["lr"], written.options["lr"]
+            for name, value in written.options.items():
+                if group[name] is value:
                     continue
-                if name == STEP and isinstance(own, Tensor):
-                    own.fill_(int(group[name]))
+                if name == STEP and isinstance(value, Tensor):
+                    value.fill_(int(group[name]))
                 # Compiled code and captured graphs have the very tensors that were there.
-                group[name] = adopt(own, group[name])
-            if not self._warned_overwritten and not holds(found, written["lr"], self._rates[index]):
-                self._notice_overwritten(index, found)
+                group[name] = adopt(value, group[name])
+                written.key = None
+            if not holds(found, own, written.rate):
+                written.key = None
+                self._notice_overwritten(index, found, own)
 
-    def _notice_overwritten(self, index: int, found: Any) -> None:
-        group, before = self.param_groups[index], self._rates[index]
-        if is_rate(found, self._rate_of(group)):
+    def _notice_overwritten(self, index: int, found: Any, own: object) -> None:
+        group, before = self.param_groups[index], self._written[index].rate
+        if self._warned_overwritten or is_rate(found, self._rate_of(group), own):
             return
         self._warned_overwritten = True
         change = f"to {float(found):.6g}" if before is None else f"from {before:.6g} to {float(found):.6g}"
@@ -392,15 +419,40 @@ class ScheduledOptimizer(torch.optim.Optimizer):
                 **self.defaults,
                 "lr": torch.full_like(default, peak) if isinstance(default, Tensor) else peak,
             }
-        self.schedule = plan.schedule
+        if plan.schedule != self.schedule:
+            self.schedule = plan.schedule
         driven = self.schedule.options_at(0, peak)
         for group, before, peak, kept in zip(self.param_groups, live, plan.peaks, plan.kept, strict=True):
             group.update(kept)
             group[PEAK] = peak
             for name in {"lr", STEP, *driven} & before.keys():
                 group[name] = adopt(before[name], group.get(name, before[name]))
+        self._written = [self._found_in(group) for group in self.param_groups]
+        self._state_is_dry = False
         self._move_to(plan.step)
         self._warned_past_end = self._warned_overwritten = False
+
+
+@dataclasses.dataclass
+class _Written:
+    """What was last written into a parameter group.
+
+    Attributes:
+        group: the group.
+        options: the counter and what the schedule drives, by name: the very objects, to notice when
+            somebody else writes, and to put tensors back.
+        rate: the rate's value; None where it was written on a device.
+        key: the position and the peak that the values belong to; None where that isn't known.
+    """
+
+    group: dict[str, Any]
+    options: dict[str, Any]
+    rate: float | None
+    key: tuple[int, float] | None
+
+    def is_up_to_date(self) -> bool:
+        """Whether the group's values are those of its present position and peak."""
+        return self.key is not None and self.key == (int(self.group[STEP]), self.group[PEAK])
 
 
 def _own_rate(group: Mapping[str, Any]) -> Any:

@@ -503,3 +503,23 @@ def test_the_state_of_other_parameters_is_refused_with_both_sides_and_nothing_ch
     with pytest.raises(StateMismatchError, match="1 parameter group with 2 parameters, the optimizer"):
         optimizer.load_state_dict(ScheduleFreeRAdam(list(model().parameters())[:2]).state_dict())
     assert optimizer.state_dict() == before
+
+
+@pytest.mark.parametrize("evaluate", [False, True])
+def test_weights_loaded_after_the_state_was_read_are_those_that_are_trained(evaluate: bool) -> None:
+    module, reference = model(), model()
+    optimizer = ScheduleFreeRAdam(module.parameters(), lr=0.1, silent_sgd_phase=False)
+    get_optimizer_state_dict(module, optimizer)
+    for each in (module, reference):
+        with torch.no_grad():
+            for parameter in each.parameters():
+                parameter.mul_(2)
+    oracle = of_library(reference, lr=0.1, silent_sgd_phase=False)
+    if evaluate:
+        optimizer.eval()
+        assert identical(module, reference)
+        optimizer.train()
+    for step in range(3):
+        update(module, optimizer, step)
+        update(reference, oracle, step)
+    assert identical(module, reference)

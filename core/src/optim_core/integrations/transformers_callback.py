@@ -50,8 +50,8 @@ class ScheduleFreeTrainerCallback(TrainerCallback):  # type: ignore[misc]
         self._attach(optimizer)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
-        """Attach to an optimizer that the Trainer didn't have before; forget an earlier training."""
-        self._kept.clear()
+        """Attach to an optimizer that the Trainer didn't have before; end an evaluation that was interrupted."""
+        switch_back(self._kept)
         if self._attach(optimizer) and not in_training_mode(optimizer):
             warnings.warn(
                 f"{type(self).__name__} did not see the optimizer's state being loaded, so that the training weights "
@@ -100,3 +100,5 @@ class ScheduleFreeTrainerCallback(TrainerCallback):  # type: ignore[misc]
 
     def _take_training_weights(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict.pop(_KEY, None)
+        # Weights of an evaluation that was interrupted before are of no use any more.
+        self._kept.clear()

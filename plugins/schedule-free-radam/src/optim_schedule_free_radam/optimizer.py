@@ -18,6 +18,8 @@ from optim_core import (
     ScheduleWarning,
     StateMismatchError,
     check_arguments,
+)
+from optim_core.authoring import (
     is_dry_step,
     keep_uncompiled,
     require_same_groups,
@@ -93,10 +95,15 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         self._rates: list[object] = []
         self._rates_may_change = False
         self._warned_changed = False
+        self._state_is_dry = False
         super().__init__(params, **checked)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_state_is_dry": self._state_is_dry}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        # PyTorch's load_state_dict ends here too, with a state that is of real steps.
+        super().__setstate__({"_state_is_dry": False, **state})
         keep_uncompiled(ScheduleFreeRAdam, "_step")
         self._rates = [group["lr"] for group in self.param_groups]
         self._rates_may_change = True
@@ -139,11 +146,14 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         if closure is None and is_dry_step(self, self._rates):
             # Without state there is one set of weights, so that it is of no matter which mode this is.
             before = [dict(group) for group in self.param_groups]
-            for group in self.param_groups:
-                group["train_mode"] = True
-            update(self, None)
-            for group, options in zip(self.param_groups, before, strict=True):
-                group.update(options)
+            try:
+                for group in self.param_groups:
+                    group["train_mode"] = True
+                update(self, None)
+            finally:
+                for group, options in zip(self.param_groups, before, strict=True):
+                    group.update(options)
+            self._state_is_dry = True
             return None
         if not all(group["train_mode"] for group in self.param_groups):
             raise EvaluationModeError(
@@ -151,6 +161,7 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
                 "weights. Call train() on the optimizer (or on the ComponentOptimizers) after an evaluation, or "
                 "evaluate inside ComponentOptimizers.eval_mode()"
             )
+        self._drop_dry_state()
         self._notice_changed_rates()
         loss: float | None = update(self, closure)
         return loss
@@ -158,7 +169,8 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
     def _notice_changed_rates(self) -> None:
         """Warn, once, of a learning rate that was changed since the last step."""
         rates = [group["lr"] for group in self.param_groups]
-        changed = [pair for pair in zip(self._rates, rates, strict=True) if pair[0] != pair[1]]
+        # As many as there were, unless somebody has taken a group away.
+        changed = [pair for pair in zip(self._rates, rates, strict=False) if pair[0] != pair[1]]
         if changed and not self._rates_may_change and not self._warned_changed:
             self._warned_changed = True
             before, now = changed[0]
@@ -198,13 +210,21 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
 
     def train(self) -> None:
         """Switch the parameters to the training weights, if they aren't."""
+        self._drop_dry_state()
         super().train()
         self._drop_empty_state()
 
     def eval(self) -> None:
         """Switch the parameters to the evaluation weights, if they aren't."""
+        self._drop_dry_state()
         super().eval()
         self._drop_empty_state()
+
+    def _drop_dry_state(self) -> None:
+        # It holds the weights as they were at the dry step, which may have been loaded since.
+        if self._state_is_dry:
+            self.state.clear()
+            self._state_is_dry = False
 
     def _drop_empty_state(self) -> None:
         # The library looks a parameter up in a defaultdict, which leaves an entry where there was
