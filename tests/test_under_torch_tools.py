@@ -346,6 +346,18 @@ def reading_a_fresh_state_flattened_changes_nothing(subject: Subject, _: Path) -
     reading_changes_nothing(subject, StateDictOptions(flatten_optimizer_state_dict=True))
 
 
+@check(*ALL, naive_passes=(NAIVE_FREE,))
+def reading_an_optimizer_of_frozen_parameters_changes_nothing(subject: Subject, _: Path) -> None:
+    model, reference = Model(), Model()
+    optimizer = subject.make(model.parameters())
+    model.requires_grad_(False)
+    for _ in range(3):
+        get_optimizer_state_dict(model, optimizer)
+    assert_rate(subject, optimizer, 0)
+    model.requires_grad_(True)
+    assert_goes_on_alike(subject, reference, subject.make(reference.parameters()), model, optimizer)
+
+
 def set_continues_exactly(subject: Subject, options: StateDictOptions) -> None:
     model, optimizer = trained(subject)
     other = Model()

@@ -470,3 +470,30 @@ def test_an_interrupt_of_the_switch_back_restores_the_weights_all_the_same(
         pass
 
     assert equal(weights(models), before)
+
+
+def test_closure_is_called_once_with_gradients_before_all_updates(models: dict[str, nn.Linear]) -> None:
+    optimizers, calls = make(models), []
+    before = weights(models)
+    oracle_models = copy.deepcopy(models)
+    oracle = make(oracle_models)
+
+    def closure() -> float:
+        calls.append((torch.is_grad_enabled(), equal(before, weights(models))))
+        optimizers.zero_grad()
+        backward(models)
+        return 0.25
+
+    with torch.no_grad():
+        assert optimizers.step(closure) == 0.25
+    backward(oracle_models)
+    assert oracle.step() is None
+    assert calls == [(True, True)]
+    assert equal(weights(models), weights(oracle_models))
+
+
+def test_closure_is_not_called_where_an_optimizer_is_in_evaluation_mode(models: dict[str, nn.Linear]) -> None:
+    optimizers = ComponentOptimizers({"backbone": Averaging(models["backbone"].parameters())})
+    optimizers.eval()
+    with pytest.raises(EvaluationModeError):
+        optimizers.step(lambda: pytest.fail("called"))

@@ -211,3 +211,20 @@ def test_reading_a_fresh_optimizer_of_any_kind_changes_nothing(base: Any) -> Non
     train(reference, untouched, range(5))
 
     torch.testing.assert_close(list(model.parameters()), list(reference.parameters()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("start_lr", [0.0, 0.01])
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)], ids=["float", "tensor"])
+def test_reading_an_optimizer_whose_parameters_are_all_frozen_advances_nothing(start_lr: float, lr: Any) -> None:
+    model = linear()
+    optimizer = ScheduledAdamW(model.parameters(), lr=lr, schedule=shape(start_lr))
+    model.requires_grad_(False)
+    for _ in range(3):
+        get_optimizer_state_dict(model, optimizer)
+    assert optimizer.schedule_step == 0
+    # But a step of the training counts, also of frozen parameters: components stay on one clock.
+    optimizer.step()
+    assert optimizer.schedule_step == 1
+    get_optimizer_state_dict(model, optimizer)
+    assert optimizer.schedule_step == 1
+    assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(formula(1, start_lr))

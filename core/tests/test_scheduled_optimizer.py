@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -586,3 +587,29 @@ def test_groups_taken_away_or_reordered_by_hand_leave_the_others_on_their_schedu
     peaks = [[0.1, 0.2][index] for index in keep] + [0.3]
     assert [g["schedule_step"] for g in optimizer.param_groups] == [position] * len(peaks)
     assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([peak * position / 5 for peak in peaks])
+
+
+@pytest.mark.parametrize("peak", [math.nan, math.inf, -1.0, "0.1", None, True, torch.ones(2)], ids=str)
+def test_peak_that_is_no_rate_is_refused_at_the_next_step_and_nothing_changes(peak: Any) -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = ScheduledSGD([parameter], schedule=WarmupCosine(peak_lr=0.1, total_steps=10))
+    parameter.grad = torch.ones(2)
+    optimizer.step()
+    before = parameter.detach().clone()
+    optimizer.param_groups[0]["peak_lr"] = peak
+    with pytest.raises(InvalidArgumentsError, match=r"param_groups\[0\]\['peak_lr'\] = .*must be a finite number"):
+        optimizer.step()
+    assert torch.equal(parameter, before)
+    optimizer.param_groups[0]["peak_lr"] = 0.2
+    optimizer.step()
+    assert optimizer.schedule_step == 2
+
+
+@pytest.mark.parametrize("peak", [1, torch.tensor(0.2), np.float32(0.2)], ids=["int", "tensor", "numpy"])
+def test_peak_of_another_type_is_taken_as_a_number(peak: Any) -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = ScheduledSGD([{"params": [parameter], "lr": peak}], schedule=WarmupCosine(peak_lr=0.1, total_steps=10))
+    assert optimizer.param_groups[0]["peak_lr"] == pytest.approx(float(peak))
+    optimizer.param_groups[0]["peak_lr"] = peak
+    optimizer.step()
+    assert type(optimizer.param_groups[0]["peak_lr"]) is float

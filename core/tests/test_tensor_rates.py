@@ -214,6 +214,20 @@ def compiled_step(
 
 
 class TestCompiled:
+    def test_group_with_a_number_of_its_own_beside_a_tensor_default_needs_no_more(self) -> None:
+        model, counter = linear(), CompileCounter()
+        groups = [{"params": [model.weight]}, {"params": [model.bias], "lr": 0.2}]
+        optimizer = ScheduledAdamW(groups, lr=torch.tensor(0.1), schedule=Falling())
+        assert [group["lr"].item() for group in optimizer.param_groups] == pytest.approx([0.1, 0.2])
+        assert [type(group["betas"][0]) for group in optimizer.param_groups] == [torch.Tensor] * 2
+        step = compiled_step(model, optimizer, counter)
+        step()
+        with torch.compiler.set_stance("fail_on_recompile"):
+            for _ in range(TOTAL - 1):
+                step()
+        assert counter.frame_count <= 2
+        assert optimizer.schedule_step == TOTAL
+
     @pytest.mark.parametrize("schedule", [Falling(), WarmupCosine(peak_lr=0.1, total_steps=TOTAL, warmup_steps=3)])
     @pytest.mark.parametrize("cls", [ScheduledAdamW, ScheduledSGD])
     def test_whole_schedule_in_two_compilations(self, cls: Any, schedule: Any) -> None:
@@ -531,3 +545,11 @@ def test_values_that_a_graph_reads_stay_where_nothing_has_changed(monkeypatch: p
     update(model, optimizer)
     monkeypatch.setattr(device_schedule, "is_capturing", lambda _: True)
     optimizer.step()
+
+
+def test_default_is_no_longer_the_tensor_of_the_caller() -> None:
+    given, model = torch.tensor(0.1), linear()
+    optimizer = ScheduledAdamW([model.weight], lr=given, schedule=Falling())
+    given.fill_(7.0)
+    optimizer.add_param_group({"params": [model.bias]})
+    assert optimizer.param_groups[1]["peak_lr"] == pytest.approx(0.1)

@@ -6,8 +6,9 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -78,8 +79,19 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
     def __len__(self) -> int:
         return len(self._optimizers)
 
-    def step(self) -> None:
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Make one update with every optimizer, in the order of the configuration.
+
+        Args:
+            closure: reevaluates the model and returns the loss; called once, before all updates. An
+                optimizer that must call it several times (L-BFGS) is to be stepped by itself.
+
+        Returns:
+            The closure's loss, or None without one.
 
         Raises:
             EvaluationModeError: an optimizer is in evaluation mode; none has made an update.
@@ -90,8 +102,13 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
                     f"step() was called while the parameters of component {name!r} are the evaluation weights. Call "
                     "train() after an evaluation, or evaluate inside eval_mode()"
                 )
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for optimizer in self._optimizers.values():
             optimizer.step()
+        return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Reset the gradients of all parameters, as `torch.optim.Optimizer.zero_grad` does."""

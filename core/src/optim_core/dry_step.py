@@ -17,7 +17,8 @@ def is_dry_step(optimizer: torch.optim.Optimizer, own_rates: Sequence[object] = 
     """Whether a `step()` without a closure, made now, is that dry step.
 
     To save or load an optimizer without state, torch.distributed.checkpoint puts a zero in place of
-    every rate and of every gradient, and steps. Nothing may come of it but the state's existence.
+    every rate and of every gradient, and steps. Nothing may come of it but the state's existence. An
+    optimizer whose parameters are all frozen has no state after it either: it is stepped each time.
 
     Args:
         optimizer: about to step.
@@ -29,8 +30,12 @@ def is_dry_step(optimizer: torch.optim.Optimizer, own_rates: Sequence[object] = 
         return False
     if any(float(rate) != 0 for rate in rates):
         return False
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return bool(gradients) and all(_is_zero(gradient) for gradient in gradients)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        # Frozen parameters are given none.
+        return not any(p.requires_grad for p in parameters)
+    return all(_is_zero(gradient) for gradient in gradients)
 
 
 def _is_zero(gradient: Tensor) -> bool:

@@ -51,6 +51,7 @@ def evaluation_weights(*optimizers: Optimizer) -> Iterator[None]:
     The weights of optimizers that leave the training mode are copied for the time of the block and
     put back bit for bit, also after an exception, so that training goes on as if there had been no
     evaluation. An optimizer in evaluation mode already stays in it; one without modes is left alone.
+    What is loaded into the weights inside the block is lost after it.
 
     >>> import torch
     >>> from optim_core import evaluation_weights

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import numbers
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args, overload
 
@@ -114,7 +115,8 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         self.schedule = schedule
         self.on_mismatch = on_mismatch
         self._written = []
-        options.setdefault("lr", schedule.peak_lr)
+        # A copy: groups that are added later are made from it, and the caller may go on using theirs.
+        options["lr"] = own_copy(options.get("lr", schedule.peak_lr))
         super().__init__(params, **options)
         if initial_step:
             self._move_to(initial_step)
@@ -136,6 +138,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
 
         Returns:
             The closure's loss, or None without one.
+
+        Raises:
+            InvalidArgumentsError: a group's `"peak_lr"` was set to what is no finite number of zero or
+                more; nothing has changed.
         """
         self._begin(closure is not None)
         loss: float | None = without_hooks(super().step)(self, closure)
@@ -196,7 +202,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         group = self.param_groups[-1]
         group[PEAK] = peak
         group[STEP] = self.schedule_step if len(self.param_groups) > 1 else 0
-        group["lr"] = _own_rate(group)
+        group["lr"] = _own_rate(group, self.defaults["lr"])
         for name in self.schedule.options_at(0, peak).keys() & group.keys() - {"lr"}:
             group[name] = own_copy(group[name])
         self._written.append(self._write_into(group, self.schedule.options_at))
@@ -372,6 +378,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         A position is another matter: a tool that restores options one by one (PyTorch's
         ZeroRedundancyOptimizer does) restores it so, and the rates that belong to it.
         """
+        for index, group in enumerate(self.param_groups):
+            peak = group[PEAK]
+            if type(peak) is not float or not 0 <= peak < math.inf:
+                group[PEAK] = _checked_rate(f"param_groups[{index}][{PEAK!r}]", peak, type(self).__name__)
         if [id(written.group) for written in self._written] != [id(group) for group in self.param_groups]:
             # Somebody has taken groups away, or put them in another order.
             self._written = [self._found_in(group) for group in self.param_groups]
@@ -397,9 +407,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         change = f"to {float(found):.6g}" if before is None else f"from {before:.6g} to {float(found):.6g}"
         warn_caller(
             f"the learning rate of parameter group {index} of {type(self).__name__} was changed from outside, "
-            f"{change}; its schedule's rate is used. This optimizer steps its own schedule: take away the other "
-            "scheduler (where a trainer adds one, give it optim_core.integrations.ReadOnlyScheduler(optimizer) "
-            f'instead), or, to change the rate, set param_groups[{index}]["{PEAK}"]',
+            f"{change}; its schedule's rate is used (other options, such as betas, are left as they are found). This "
+            "optimizer steps its own schedule: take away the other scheduler (where a trainer adds one, give it "
+            "optim_core.integrations.ReadOnlyScheduler(optimizer) instead), or, to change the rate, set "
+            f'param_groups[{index}]["{PEAK}"]',
             ScheduleWarning,
         )
 
@@ -455,19 +466,23 @@ class _Written:
         return self.key is not None and self.key == (int(self.group[STEP]), self.group[PEAK])
 
 
-def _own_rate(group: Mapping[str, Any]) -> Any:
-    """A group's rate as an object of its own: a tensor where it is one, or the group is to be captured.
+def _own_rate(group: Mapping[str, Any], default: Any) -> Any:
+    """A group's rate as an object of its own: a tensor where it, or the default, is one, or to be captured.
 
-    One default is shared by all groups, and is the caller's.
+    One default is shared by all groups.
     """
     rate = group["lr"]
     parameter = next(iter(group["params"]), None)
-    device = parameter.device if group.get("capturable") and parameter is not None else None
+    # To be captured: a number would be a constant of the graph.
+    capturable = bool(group.get("capturable"))
+    device = parameter.device if capturable and parameter is not None else None
     if isinstance(rate, Tensor):
         rate = rate.detach().clone().to(device)
         return rate if rate.is_floating_point() else rate.float()
-    # A number would be a constant of the graph.
-    return torch.tensor(float(rate), dtype=torch.float32, device=device) if group.get("capturable") else rate
+    if isinstance(default, Tensor):
+        dtype = default.dtype if default.is_floating_point() else torch.float32
+        return torch.tensor(float(rate), dtype=dtype, device=device or default.device)
+    return torch.tensor(float(rate), dtype=torch.float32, device=device) if capturable else rate
 
 
 def _schedule_problems(schedule: object) -> Iterator[Problem]:
@@ -494,8 +509,11 @@ def _peak_of(group: Mapping[str, Any], default: Any, optimizer: str) -> float:
     # In the group of another optimizer, which has a position, `lr` is the rate of that. PyTorch's
     # ZeroRedundancyOptimizer puts every argument into every group, peak_lr beside a group's own lr.
     name = PEAK if PEAK in group and (STEP in group or "lr" not in group) else "lr"
-    value = group.get(name, default)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return _checked_rate(name, group.get(name, default), optimizer)
+
+
+def _checked_rate(name: str, value: Any, optimizer: str) -> float:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     number = number or (isinstance(value, Tensor) and value.numel() == 1)
     if not number or not 0 <= float(value) < math.inf:
         raise InvalidArgumentsError(

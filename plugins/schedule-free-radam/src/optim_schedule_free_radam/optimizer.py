@@ -159,7 +159,8 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
             raise EvaluationModeError(
                 f"{type(self).__name__}.step() was called in evaluation mode, where the parameters are the averaged "
                 "weights. Call train() on the optimizer (or on the ComponentOptimizers) after an evaluation, or "
-                "evaluate inside ComponentOptimizers.eval_mode()"
+                "evaluate inside ComponentOptimizers.eval_mode(); give a trainer the callback for it in "
+                "optim_core.integrations"
             )
         self._drop_dry_state()
         self._notice_changed_rates()
