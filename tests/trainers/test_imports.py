@@ -45,6 +45,20 @@ else:
     modules_after(code)
 
 
+def test_the_callback_for_transformers_says_what_is_missing():
+    code = """
+import sys
+sys.modules["transformers"] = None
+try:
+    from optim_core.integrations import ScheduleFreeTrainerCallback
+except ModuleNotFoundError as error:
+    assert "pip install transformers" in str(error)
+else:
+    raise AssertionError
+"""
+    modules_after(code)
+
+
 def test_all_names_are_listed_and_no_others_are_found():
     assert list(optim_core.integrations._HOME) == optim_core.integrations.__all__
     assert set(optim_core.integrations.__all__) <= set(dir(optim_core.integrations))

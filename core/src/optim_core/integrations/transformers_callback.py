@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
-from transformers import TrainerCallback
 
 from optim_core.errors import OptimWarning
 from optim_core.modes import (
@@ -19,6 +18,14 @@ from optim_core.modes import (
     switch_back,
     switch_to_evaluation,
 )
+
+try:
+    from transformers import TrainerCallback
+except ModuleNotFoundError as error:
+    if error.name != "transformers":
+        raise
+    message = "ScheduleFreeTrainerCallback is for Transformers: pip install transformers accelerate"
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 __all__ = ["ScheduleFreeTrainerCallback"]
 
