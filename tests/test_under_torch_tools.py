@@ -425,25 +425,31 @@ def flattened_checkpoint_on_disk_of_tensor_rates_continues_exactly(subject: Subj
 # Compilation
 
 
-def compiled_training(subject: Subject, **options: Any) -> None:
+def compilations(model: nn.Module, optimizer: Any, reference: nn.Module, oracle: Any) -> int:
+    """Run the whole schedule compiled, and uncompiled for reference; compare, and count compilations."""
     from torch._dynamo.testing import CompileCounter
 
     torch.compiler.reset()
-    model, reference, counter = Model(), Model(), CompileCounter()
-    optimizer = subject.make(model.parameters(), **options)
-    oracle = subject.make(reference.parameters())
+    counter = CompileCounter()
     compiled = torch.compile(lambda: train(model, optimizer, range(1)), backend=counter)
-
     compiled()
     with torch.compiler.set_stance("fail_on_recompile"):
         for _ in range(TOTAL - 1):
             compiled()
     for _ in range(TOTAL):
         train(reference, oracle, range(1))
-
-    assert 1 <= counter.frame_count <= 2
-    assert_rate(subject, optimizer, TOTAL)
     torch.testing.assert_close(weights(model), weights(reference))
+    count: int = counter.frame_count
+    return count
+
+
+def compiled_training(subject: Subject, **options: Any) -> None:
+    model, reference = Model(), Model()
+    optimizer = subject.make(model.parameters(), **options)
+    oracle = subject.make(reference.parameters())
+
+    assert 1 <= compilations(model, optimizer, reference, oracle) <= 2
+    assert_rate(subject, optimizer, TOTAL)
 
 
 # A torch scheduler fills a tensor rate in place too, and where it drives nothing else that is enough.
@@ -975,22 +981,10 @@ def test_distributed_state_of_all_components_continues_exactly(options: StateDic
 
 
 def test_compiled_step_of_components_needs_one_compilation_for_each_and_one_for_the_model() -> None:
-    from torch._dynamo.testing import CompileCounter
-
-    torch.compiler.reset()
-    counter = CompileCounter()
     model, optimizers = components(capturable=True)
     reference, oracles = components()
-    compiled = torch.compile(lambda: train(model, optimizers, range(1)), backend=counter)
-    compiled()
-    with torch.compiler.set_stance("fail_on_recompile"):
-        for _ in range(TOTAL - 1):
-            compiled()
-    for _ in range(TOTAL):
-        train(reference, oracles, range(1))
-    assert 1 <= counter.frame_count <= 3
+    assert 1 <= compilations(model, optimizers, reference, oracles) <= 3
     assert_positions(optimizers, TOTAL, TOTAL, TOTAL)
-    torch.testing.assert_close(weights(model), weights(reference))
 
 
 def test_capturable_in_a_configuration_makes_rates_tensors() -> None:

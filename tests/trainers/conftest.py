@@ -1,13 +1,8 @@
 """What the tests of all trainers share: a folder to write to, and no network."""
 
 import socket
-import sys
-from pathlib import Path
 
 import pytest
-
-# For by_hand: the modules of tests are not found by their folder.
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 
 from optim_core.component_optimizers import ComponentOptimizers
-from optim_core.components import Component, ComponentSource, Models, sharding_modules
+from optim_core.components import Component, ComponentSource, Models
 from optim_core.configuration import ComponentSpec, Configuration, read_configuration
 from optim_core.errors import (
     ConfigurationError,
@@ -110,7 +110,7 @@ def build_optimizers(
         params=params,
         parameters={name: component.parameters for name, component in trained.items()},
         skipped=skipped,
-        sharding=sharding_modules(models),
+        sharding=source.sharding_modules(),
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from optim_core.errors import Problem
 from optim_core.spelling import nearest
 
-__all__ = ["Component", "ComponentSource", "is_sharded", "named_modules_of", "sharding_modules", "unwrapped"]
+__all__ = ["Component", "ComponentSource", "is_sharded", "named_modules_of", "unwrapped"]
 
 Models = nn.Module | Mapping[str, nn.Module]
 """What is trained: modules by component, or one module whose submodules are the components."""
@@ -70,6 +70,14 @@ class ComponentSource:
                 counts[part] = counts.get(part, 0) + parameter.numel()
         return counts
 
+    def sharding_modules(self) -> list[Any]:
+        """The modules that `fully_shard` was applied to, each with PyTorch's `reshard()`."""
+        # Where nobody has imported it, nothing is sharded; importing it takes a second.
+        fsdp = sys.modules.get("torch.distributed.fsdp")
+        if fsdp is None:
+            return []
+        return [m for root in self.roots.values() for m in root.modules() if isinstance(m, fsdp.FSDPModule)]
+
     def _parameters_by_part(self) -> Iterator[tuple[str, nn.Parameter]]:
         for root, module in self.roots.items():
             for name, parameter in module.named_parameters():
@@ -124,17 +132,6 @@ def unwrapped(module: nn.Module) -> nn.Module:
             module = inner
         else:
             return module
-
-
-def sharding_modules(models: Models) -> tuple[Any, ...]:
-    """The modules that `fully_shard` was applied to, each with PyTorch's `reshard()`."""
-    # Where nobody has imported it, nothing is sharded; importing it takes a second.
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    if fsdp is None:
-        return ()
-    return tuple(
-        m for root in named_modules_of(models).values() for m in root.modules() if isinstance(m, fsdp.FSDPModule)
-    )
 
 
 def is_sharded(tensor: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from optim_core.components import is_sharded
 __all__ = ["is_dry_step"]
 
 
-def is_dry_step(optimizer: torch.optim.Optimizer, own_rates: Sequence[object] = ()) -> bool:
+def is_dry_step(optimizer: torch.optim.Optimizer, own_rates: Iterable[object] = ()) -> bool:
     """Whether a `step()` without a closure, made now, is that dry step.
 
     To save or load an optimizer without state, torch.distributed.checkpoint puts a zero in place of
@@ -25,10 +25,10 @@ def is_dry_step(optimizer: torch.optim.Optimizer, own_rates: Sequence[object] = 
         own_rates: the very objects that the optimizer itself put into its groups' `"lr"`, which may
             well be zero in a real step; none of them is there in a dry one.
     """
-    rates = [group["lr"] for group in optimizer.param_groups]
-    if optimizer.state or any(rate is own for rate, own in zip(rates, own_rates, strict=False)):
+    if optimizer.state:
         return False
-    if any(float(rate) != 0 for rate in rates):
+    rates = [group["lr"] for group in optimizer.param_groups]
+    if any(rate is own for rate, own in zip(rates, own_rates, strict=False)) or any(float(rate) != 0 for rate in rates):
         return False
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters if p.grad is not None]

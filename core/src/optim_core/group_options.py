@@ -91,11 +91,11 @@ def own_copy(value: Any) -> Any:
 def holds(current: object, own: object, value: float | None) -> bool:
     """Whether a group's rate is still what was last written: the same object, with that value in it.
 
-    A tensor on a device is not asked for its value, for which the program would have to wait.
+    `value` is None for a tensor on a device: to ask it, the program would have to wait.
     """
     if not isinstance(own, Tensor):
         return current == value
-    return current is own and (value is None or on_device(own) or is_rate(own, value, own))
+    return current is own and (value is None or is_rate(own, value, own))
 
 
 def is_rate(found: Any, value: float, own: object) -> bool:

@@ -149,7 +149,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         return loss
 
     def _begin(self, has_closure: bool) -> None:
-        self._in_dry_step = not has_closure and is_dry_step(self, [written.options["lr"] for written in self._written])
+        self._in_dry_step = not has_closure and is_dry_step(self, (written.options["lr"] for written in self._written))
         if self._in_dry_step:
             self._options_before = [dict(group) for group in self.param_groups]
             return
@@ -477,7 +477,7 @@ def _own_rate(group: Mapping[str, Any], default: Any) -> Any:
     capturable = bool(group.get("capturable"))
     device = parameter.device if capturable and parameter is not None else None
     if isinstance(rate, Tensor):
-        rate = rate.detach().clone().to(device)
+        rate = own_copy(rate).to(device)
         return rate if rate.is_floating_point() else rate.float()
     if isinstance(default, Tensor):
         dtype = default.dtype if default.is_floating_point() else torch.float32

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
+from optim_core.caller import warn_caller
 from optim_core.errors import OptimWarning
 from optim_core.modes import (
     TrainingWeights,
@@ -60,12 +60,11 @@ class ScheduleFreeTrainerCallback(TrainerCallback):  # type: ignore[misc]
         """Attach to an optimizer that the Trainer didn't have before; end an evaluation that was interrupted."""
         switch_back(self._kept)
         if self._attach(optimizer) and not in_training_mode(optimizer):
-            warnings.warn(
+            warn_caller(
                 f"{type(self).__name__} did not see the optimizer's state being loaded, so that the training weights "
                 "are those that it calculates from the evaluation weights, which rounds. Give optimizer and callback "
                 "to Trainer(optimizers=..., callbacks=...)",
                 OptimWarning,
-                stacklevel=2,
             )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
