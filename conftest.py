@@ -2,13 +2,18 @@
 
 import importlib.util
 import os
+import re
+import subprocess
+import sysconfig
 import tempfile
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sybil import Example, Sybil
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 # What trainers themselves warn of in the scripts of docs/trainers.md.
 TRAINERS_WARNINGS = (
@@ -24,6 +29,26 @@ TRAINERS_WARNINGS = (
 def write_configuration(example: Example) -> None:
     """A YAML block becomes the file config.yaml for the Python blocks after it."""
     Path("config.yaml").write_text(str(example.parsed), encoding="utf-8")
+
+
+def run_python(example: Example) -> None:
+    """A Python block is run; one that begins with a comment of its file's name becomes that file, too."""
+    name = re.match(r"# (\w+\.py)\n", str(example.parsed))
+    if name:
+        Path(name[1]).write_text(str(example.parsed), encoding="utf-8")
+    PythonEvaluator()(example)
+
+
+def run_commands(example: Example) -> None:
+    """What stands behind each `$ ` of a console block is run, and prints what stands below it."""
+    scripts = sysconfig.get_path("scripts")
+    environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PYTHONPATH": ""}
+    environment.pop("COLUMNS", None)
+    for command, _, expected in (part.partition("\n") for part in str(example.parsed).split("$ ")[1:]):
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        result = subprocess.run(command, shell=True, env=environment, **pipe, text=True, timeout=120)
+        if not OutputChecker().check_output(expected, result.stdout, ELLIPSIS | NORMALIZE_WHITESPACE):
+            raise AssertionError(f"{command}\nprints:\n{result.stdout}\nnot:\n{expected}")
 
 
 def enter_folder(namespace: dict[str, Any]) -> None:
@@ -59,7 +84,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), CodeBlockParser("yaml", write_configuration), SkipParser()],
+    parsers=[
+        CodeBlockParser("python", run_python),
+        CodeBlockParser("yaml", write_configuration),
+        CodeBlockParser("console", run_commands),
+        SkipParser(),
+    ],
     patterns=["*.md"],
     setup=enter_folder,
     teardown=leave_folder,

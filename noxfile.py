@@ -105,5 +105,5 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Types, by mypy --strict."""
     install(session, list(PLUGINS), "types")
-    session.run("mypy", "core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "noxfile.py")
+    session.run("mypy", "core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "benchmarks", "noxfile.py")
     session.run("mypy", "examples/digits/train.py")

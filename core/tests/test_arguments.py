@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optim_core.arguments import (
+    Note,
     Rule,
     check_arguments,
     missing_arguments,
+    notes_on,
     signature_of,
     validate_arguments,
     validate_fields,
@@ -381,3 +383,24 @@ def test_constraints_of_a_pydantic_model_are_those_of_its_fields() -> None:
 )
 def test_nearest_spellings(name: object, expected: list[str]) -> None:
     assert nearest(name, ["peak_lr", "total_steps", "end_lr"]) == expected
+
+
+class Noted:
+    NOTES = (
+        Note(("low", "high"), lambda low, high: low == high, "leaves nothing between"),
+        Note(("gone",), lambda gone: True, "is not an argument"),
+        "not a note",
+    )
+
+    def __init__(self, low: float = 0.0, high: float = 1.0) -> None: ...
+
+
+def test_a_note_is_given_where_it_applies_to_what_was_given() -> None:
+    assert notes_on(Noted, {"low": "1e0"}) == [Problem("low", "= '1e0': leaves nothing between")]
+    assert notes_on(Noted, {"low": 0.5}) == []
+
+
+def test_nothing_is_noted_of_defaults_or_of_what_is_wrong() -> None:
+    assert notes_on(Noted, {"high": 0.0}) == []
+    assert notes_on(Noted, {"low": "many", "high": "many"}) == []
+    assert notes_on(Rule, {}) == []

@@ -136,9 +136,9 @@ def test_text_beyond_ascii_is_read_as_utf_8(write: Write) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "must be a mapping, not empty"),
-        ("# nothing but a comment\n", "must be a mapping, not empty"),
-        ("---\n", "must be a mapping, not empty"),
+        ("", "is empty"),
+        ("# nothing but a comment\n", "is empty"),
+        ("---\n", "is empty"),
         ("- backbone\n- head\n", "must be a mapping, not a list"),
         ("just text\n", "must be a mapping, not a string ('just text')"),
         ("3\n", "must be a mapping, not a number (3)"),
@@ -499,3 +499,8 @@ def test_aliases_of_aliases_do_not_make_a_short_file_endless(tmp_path: Path) -> 
     path = tmp_path / "config.yaml"
     path.write_text("\n".join([*lines, "model: {component_optims: {net: {type: adam}}}"]), encoding="utf-8")
     assert read_configuration(path).specs["net"].type == "adam"
+
+
+def test_a_model_may_have_a_type_of_its_own_beside_its_components() -> None:
+    whole = {"model": {"type": "vit", "component_optims": {"head": {"type": "sgd"}}}}
+    assert {name: spec.type for name, spec in read_configuration(whole).specs.items()} == {"head": "sgd"}

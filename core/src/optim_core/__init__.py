@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
-    from optim_core.arguments import Rule, check_arguments, validate_fields
+    from optim_core.arguments import Note, Rule, check_arguments, validate_fields
     from optim_core.building import UncoveredParametersWarning, build_optimizers
     from optim_core.checkpoint import ResumeWarning, load_checkpoint, save_checkpoint
     from optim_core.component_optimizers import ComponentOptimizers
@@ -52,7 +52,7 @@ if _TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "arguments": ("Rule", "check_arguments", "validate_fields"),
+    "arguments": ("Note", "Rule", "check_arguments", "validate_fields"),
     "building": ("UncoveredParametersWarning", "build_optimizers"),
     "checkpoint": ("ResumeWarning", "load_checkpoint", "save_checkpoint"),
     "component_optimizers": ("ComponentOptimizers",),
@@ -113,6 +113,7 @@ __all__ = [
     "InvalidFactoryError",
     "LearningRate",
     "NonNegative",
+    "Note",
     "OnMismatch",
     "OptimError",
     "OptimWarning",

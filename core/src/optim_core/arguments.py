@@ -23,14 +23,18 @@ from optim_core.errors import InvalidArgumentsError, Problem
 from optim_core.spelling import nearest
 
 __all__ = [
+    "Note",
     "Rule",
     "Signature",
     "check_arguments",
     "defaults_of",
     "has_exponent",
     "missing_arguments",
+    "notes_on",
     "problems_of_pydantic",
+    "rules_of",
     "signature_of",
+    "type_adapter",
     "validate_arguments",
     "validate_fields",
 ]
@@ -55,6 +59,24 @@ class Rule:
     arguments: tuple[str, ...]
     holds: Callable[..., bool]
     requirement: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something legal but surprising about arguments, which `optim check` points out.
+
+    A class with the attribute `NOTES: ClassVar[tuple[Note, ...]]` has its configuration read for
+    them.
+
+    Attributes:
+        arguments: the names it is about; asked only where the first of them was given.
+        applies: takes these arguments' values in that order; true where there is something to say.
+        remark: reads on from the argument, as in "is not used without a warmup".
+    """
+
+    arguments: tuple[str, ...]
+    applies: Callable[..., bool]
+    remark: str
 
 
 @dataclass(frozen=True)
@@ -135,7 +157,7 @@ def validate_arguments(
             converted[name] = result
         else:
             problems.append(Problem(name + misplaced, f"= {_short(value)}: must be a number, not true or false"))
-    rules = _rules_of(target)
+    rules = rules_of(target)
     known = dict(converted)
     if rules and not partial:
         known = {name: value for name, value in defaults_of(target).items() if name not in values} | known
@@ -174,9 +196,25 @@ def missing_arguments(target: type, values: Iterable[str]) -> list[Problem]:
     ]
 
 
-def _rules_of(target: type) -> tuple[Rule, ...]:
+def rules_of(target: type) -> tuple[Rule, ...]:
+    """The rules across arguments that a class has in its attribute `RULES`."""
     rules = getattr(target, "RULES", ())
     return tuple(rule for rule in rules if isinstance(rule, Rule)) if isinstance(rules, (tuple, list)) else ()
+
+
+def notes_on(target: type, values: Mapping[str, Any]) -> list[Problem]:
+    """What the `NOTES` of `target` have to say about `values`, once these are right."""
+    converted, _ = validate_arguments(target, values)
+    known = {**defaults_of(target), **converted}
+    notes = getattr(target, "NOTES", ())
+    return [
+        Problem(note.arguments[0], f"= {_short(values[note.arguments[0]])}: {note.remark}")
+        for note in (notes if isinstance(notes, (tuple, list)) else ())
+        if isinstance(note, Note)
+        and note.arguments[0] in values
+        and all(name in known for name in note.arguments)
+        and note.applies(*(known[name] for name in note.arguments))
+    ]
 
 
 def check_arguments(target: type, values: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
@@ -295,7 +333,7 @@ def has_exponent(value: object) -> bool:
 
 
 def _convert(annotation: Any, value: Any) -> Any:
-    adapter = _adapter(annotation)
+    adapter = type_adapter(annotation)
     try:
         return adapter.validate_python(value)
     except pydantic.ValidationError:
@@ -305,7 +343,8 @@ def _convert(annotation: Any, value: Any) -> Any:
         raise
 
 
-def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
+def type_adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
+    """What checks values against an annotation; one that pydantic can't make sense of accepts anything."""
     try:
         return _cached_adapter(annotation)
     except TypeError:  # an annotation that can't be hashed, such as Literal[[]]

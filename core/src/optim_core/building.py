@@ -10,20 +10,12 @@ from typing import Any, Literal
 
 from torch.optim import Optimizer
 
+from optim_core.component_factories import component_factories, configuration_error
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.components import Component, ComponentSource, Models
-from optim_core.configuration import ComponentSpec, Configuration, read_configuration
-from optim_core.errors import (
-    ConfigurationError,
-    DuplicateOptimizerError,
-    FactoryLoadError,
-    InvalidArgumentsError,
-    InvalidFactoryError,
-    OptimWarning,
-    Problem,
-    UnknownOptimizerError,
-)
-from optim_core.factory import OptimizerFactory, construct_factory, effective_params
+from optim_core.configuration import Configuration, read_configuration
+from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
+from optim_core.factory import OptimizerFactory
 from optim_core.hooks import hook_manager
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
 
@@ -66,8 +58,8 @@ def build_optimizers(
     source = ComponentSource(models)
     configuration = read_configuration(component_optims)
     problems = list(configuration.problems)
-    factories: dict[str, OptimizerFactory] = {}
-    params: dict[str, dict[str, Any]] = {}
+    constructed = component_factories(configuration, registry)
+    problems += constructed.problems
     components: dict[str, Component] = {}
     for name, spec in configuration.specs.items():
         component = source.find(name)
@@ -75,12 +67,6 @@ def build_optimizers(
             problems.append(configuration.locate(component, spec))
         else:
             components[name] = component
-        factory = _factory_of(spec, registry, configuration)
-        if isinstance(factory, list):
-            problems += factory
-        else:
-            factories[name] = factory
-            params[name] = effective_params(registry.get(spec.type), spec.params)
     problems += _shared_parameters(components, configuration)
     missed = source.uncovered({id(p) for c in components.values() for p in c.parameters.values()})
     # What nothing lists can only be told once everything listed is understood.
@@ -89,16 +75,16 @@ def build_optimizers(
     if unlisted and uncovered == "error":
         problems.append(Problem("model.component_optims", unlisted))
     if problems:
-        raise _error(configuration, problems)
+        raise configuration_error(configuration, problems)
 
     trained = {name: component for name, component in components.items() if not component.is_frozen}
-    optimizers = _build(trained, factories, configuration)
+    optimizers = _build(trained, constructed.factories, configuration)
     # Once more over what the optimizers really have: a hook may have left some out.
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     missed = source.uncovered({id(parameter) for group in groups for parameter in group["params"]})
     unlisted = _describe_uncovered(missed) if missed else None
     if unlisted and uncovered == "error":
-        raise _error(configuration, [Problem("model.component_optims", unlisted)])
+        raise configuration_error(configuration, [Problem("model.component_optims", unlisted)])
     skipped = [name for name in components if name not in trained]
     for name in skipped:
         _log.info("component %r is skipped: it has no trainable parameter", name)
@@ -107,24 +93,11 @@ def build_optimizers(
     return ComponentOptimizers(
         optimizers,
         specs=configuration.specs,
-        params=params,
+        params=constructed.params,
         parameters={name: component.parameters for name, component in trained.items()},
         skipped=skipped,
         sharding=source.sharding_modules(),
     )
-
-
-def _factory_of(
-    spec: ComponentSpec, registry: OptimizerRegistry, configuration: Configuration
-) -> OptimizerFactory | list[Problem]:
-    try:
-        target = registry.get(spec.type)
-    except (UnknownOptimizerError, DuplicateOptimizerError, FactoryLoadError, InvalidFactoryError) as error:
-        return [configuration.locate(Problem("type", str(error), cause=error), spec)]
-    try:
-        return construct_factory(target, spec.params)
-    except InvalidArgumentsError as error:
-        return [configuration.locate(problem, spec, "params") for problem in error.problems]
 
 
 def _shared_parameters(components: Mapping[str, Component], configuration: Configuration) -> list[Problem]:
@@ -174,7 +147,7 @@ def _build(
         what = f"{spec.type!r} built a {type(optimizer).__name__}, not a torch.optim.Optimizer"
         problems.append(configuration.locate(Problem("type", what), spec))
     if problems:
-        raise _error(configuration, problems)
+        raise configuration_error(configuration, problems)
     return optimizers
 
 
@@ -205,10 +178,3 @@ def _describe_uncovered(counts: Mapping[str, int]) -> str:
         f"{total:,} trainable parameters have no optimizer and will not be trained: {parts}. List their components in "
         "the configuration, or freeze them with requires_grad_(False)"
     )
-
-
-def _error(configuration: Configuration, problems: list[Problem]) -> ConfigurationError:
-    in_order = sorted(problems, key=lambda problem: problem.line or 0)
-    error = ConfigurationError(configuration.source, in_order)
-    error.__cause__ = next((problem.cause for problem in in_order if problem.cause), None)
-    return error

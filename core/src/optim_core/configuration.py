@@ -14,7 +14,7 @@ import yaml
 from optim_core.errors import ConfigurationError, Problem
 from optim_core.spelling import nearest
 
-__all__ = ["ComponentSpec", "Configuration", "read_configuration"]
+__all__ = ["ComponentSpec", "Configuration", "read_configuration", "read_value"]
 
 _SPEC_KEYS = ("type", "params")
 _ROOT = ("model", "component_optims")
@@ -88,13 +88,26 @@ def read_configuration(source: Mapping[str, Any] | str | os.PathLike[str]) -> Co
     return _interpret(document, name, lines)
 
 
+def read_value(text: str) -> object:
+    """Read a single value as it would be read in a configuration file, as for a command line.
+
+    Raises:
+        ConfigurationError: it is no YAML.
+    """
+    return _parse(text, repr(text))[0]
+
+
 def _interpret(document: object, source: str, lines: Mapping[_Path, int]) -> Configuration:
     prefix: _Path = ()
     components = document
+    if document is None:
+        raise _unusable(source, "", "is empty", "Write the components under model.component_optims")
     if not isinstance(document, Mapping):
         raise _unusable(source, "", f"must be a mapping, not {_kind(document)}")
     model = document.get("model")
-    if "model" in document and not (isinstance(model, Mapping) and "type" in model):
+    # A component may be called "model", too.
+    is_component = isinstance(model, Mapping) and "type" in model and "component_optims" not in model
+    if "model" in document and not is_component:
         if not isinstance(model, Mapping) or "component_optims" not in model:
             near = nearest("component_optims", [str(k) for k in model]) if isinstance(model, Mapping) else []
             hint = f"Did you mean {near[0]!r} to be 'component_optims'?" if near else None
@@ -196,6 +209,10 @@ def _load(path: Path) -> tuple[object, dict[_Path, int]]:
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(source, [Problem("the file", f"can't be read: {what}", cause=error)]) from error
+    return _parse(text, source)
+
+
+def _parse(text: str, source: str) -> tuple[object, dict[_Path, int]]:
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
@@ -208,8 +225,14 @@ def _load(path: Path) -> tuple[object, dict[_Path, int]]:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
         message = (error.problem or error.context or "can't be read").removesuffix(".")
+        if message.startswith("but ") and error.context:
+            message = f"{error.context}, {message}"
         hint = "YAML is indented with spaces, not tabs" if "\\t" in message else None
         raise ConfigurationError(source, [Problem("is no valid YAML", message, hint, line, error)]) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"the character #x{ord(text[error.position]):04x} is not allowed"
+        raise ConfigurationError(source, [Problem("is no valid YAML", message, None, line, error)]) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigurationError(source, [Problem("is no valid YAML", str(error), cause=error)]) from error
     finally:

@@ -30,6 +30,7 @@ class FactoryEntry:
         value: the object reference, `package.module:Class`.
         group: the entry-point group, or "in-process" for what was registered by a call.
         disabled: whether `OPTIM_DISABLE_PLUGINS` names the distribution.
+        summary: that distribution's description of itself, on one line; may be empty.
     """
 
     key: str
@@ -38,6 +39,7 @@ class FactoryEntry:
     value: str
     group: str = FACTORIES_GROUP
     disabled: bool = False
+    summary: str = field(default="", compare=False)
     _entry_point: importlib_metadata.EntryPoint | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -69,12 +71,13 @@ def find_entries(group: str) -> tuple[FactoryEntry, ...]:
     entries: dict[tuple[str, str, str], FactoryEntry] = {}
     for point in _entry_points(group):
         try:
-            name, version = _provider(point)
+            name, version, summary = _provider(point)
         except Exception as error:
             # Entry points can be read without METADATA; whose they are can't.
             _log_unreadable(point.dist, error)
             continue
-        entry = FactoryEntry(point.name, name, version, point.value, group, _normalized(name) in disabled, point)
+        is_disabled = _normalized(name) in disabled
+        entry = FactoryEntry(point.name, name, version, point.value, group, is_disabled, summary, point)
         entries.setdefault((entry.key, _normalized(name), entry.value), entry)
     return tuple(sorted(entries.values()))
 
@@ -100,11 +103,12 @@ def _entry_points(group: str) -> Iterator[importlib_metadata.EntryPoint]:
             yield from points
 
 
-def _provider(point: importlib_metadata.EntryPoint) -> tuple[str, str]:
+def _provider(point: importlib_metadata.EntryPoint) -> tuple[str, str, str]:
     if point.dist is None:
-        return "unknown", "unknown"
+        return "unknown", "unknown", ""
     metadata = point.dist.metadata
-    return metadata["Name"] or "unknown", metadata["Version"] or "unknown"
+    summary = metadata.get("Summary") or ""
+    return metadata["Name"] or "unknown", metadata["Version"] or "unknown", " ".join(summary.split())
 
 
 def _log_unreadable(distribution: object, error: Exception) -> None:

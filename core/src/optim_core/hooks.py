@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optim_core.configuration import ComponentSpec
     from optim_core.factory import OptimizerFactory
 
-__all__ = ["HookLoadWarning", "hook_manager", "hookimpl", "hookspec"]
+__all__ = ["HookLoadWarning", "hook_manager", "hookimpl", "hookspec", "problem_of_hooks"]
 
 PROJECT = "optim"
 
@@ -108,12 +108,18 @@ def hook_manager() -> pluggy.PluginManager:
             # Set before anything is loaded: what is loaded may ask for the manager itself.
             _manager = _bare_manager()
             usable = [entry for entry in find_entries(HOOKS_GROUP) if not entry.disabled]
-            failures += filter(None, [_register(_manager, entry) for entry in usable])
+            reasons = [(entry, _register(_manager, entry)) for entry in usable]
+            failures += [_failure(entry, reason) for entry, reason in reasons if reason]
         manager = _manager
     # Last: a warning may be an error, and is to be one only once.
     for failure in failures:
         warnings.warn(failure, HookLoadWarning, stacklevel=2)
     return manager
+
+
+def problem_of_hooks(entry: FactoryEntry) -> str | None:
+    """What keeps an entry's hooks from being used, found by loading them apart from all others."""
+    return _register(_bare_manager(), entry)
 
 
 def _bare_manager() -> pluggy.PluginManager:
@@ -124,7 +130,7 @@ def _bare_manager() -> pluggy.PluginManager:
 
 
 def _register(manager: pluggy.PluginManager, entry: FactoryEntry) -> str | None:
-    """Load and register an entry's hooks; returns what to warn about where that fails."""
+    """Load and register an entry's hooks; returns why that failed, where it did."""
     name = f"{entry.distribution}:{entry.key}"
     plugin: object = None
     try:
@@ -138,9 +144,12 @@ def _register(manager: pluggy.PluginManager, entry: FactoryEntry) -> str | None:
         if manager.get_name(plugin) == name:
             manager.unregister(plugin)
         _log.debug("loading the hooks %s failed", entry.value, exc_info=error)
-        return (
-            f"the hooks {entry.key!r} of {entry.provider} can't be used and are left out: "
-            f"{type(error).__name__}: {error}. Upgrade or uninstall {entry.distribution}, or name it in "
-            f"{DISABLE_VARIABLE}"
-        )
+        return f"{type(error).__name__}: {error}"
     return None
+
+
+def _failure(entry: FactoryEntry, reason: str) -> str:
+    return (
+        f"the hooks {entry.key!r} of {entry.provider} can't be used and are left out: {reason}. "
+        f"Upgrade or uninstall {entry.distribution}, or name it in {DISABLE_VARIABLE}"
+    )

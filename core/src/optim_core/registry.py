@@ -16,7 +16,7 @@ from optim_core.errors import (
     UnknownOptimizerError,
 )
 
-__all__ = ["OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry"]
+__all__ = ["OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry", "is_well_formed", "load_factory"]
 
 _KEY = re.compile(r"[a-z0-9_.-]+")
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class OptimizerRegistry:
             if not found:
                 raise self._unknown(key)
             if key not in self._loaded:
-                self._loaded[key] = _load(found[0])
+                self._loaded[key] = load_factory(found[0])
             return self._loaded[key]
 
     def __contains__(self, key: object) -> bool:
@@ -168,7 +168,7 @@ class OptimizerRegistry:
             for entry in find_entries(FACTORIES_GROUP):
                 if entry.disabled:
                     disabled.append(entry)
-                elif _KEY.fullmatch(entry.key):
+                elif is_well_formed(entry.key):
                     found[entry.key] = (*found.get(entry.key, ()), entry)
                 else:
                     _log.warning("%s offers the malformed key %r, which is ignored", entry.provider, entry.key)
@@ -194,7 +194,13 @@ class OptimizerRegistry:
         return UnknownOptimizerError(name, known, near, reason)
 
 
-def _load(entry: FactoryEntry) -> type:
+def load_factory(entry: FactoryEntry) -> type:
+    """Import an installed factory.
+
+    Raises:
+        FactoryLoadError: importing it fails; the cause is chained.
+        InvalidFactoryError: what was imported is no factory.
+    """
     try:
         loaded = entry.load()
     except (Exception, SystemExit) as error:
@@ -211,8 +217,13 @@ def _check_factory(factory: object, entry: FactoryEntry) -> type:
     return factory
 
 
+def is_well_formed(key: str) -> bool:
+    """Whether a key can be asked for: lower-case letters, digits and the characters `_ . -`."""
+    return _KEY.fullmatch(key) is not None
+
+
 def _check_key(key: object) -> None:
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
+    if not isinstance(key, str) or not is_well_formed(key):
         raise ValueError(f"key = {key!r}: must be lower-case letters, digits and the characters _ . - only")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from optim_core.arguments import Rule, validate_fields
+from optim_core.arguments import Note, Rule, validate_fields
 from optim_core.quantities import LearningRate, PeakLearningRate, StepCount, Steps
 
 __all__ = ["Schedule", "WarmupCosine"]
@@ -81,6 +81,10 @@ class WarmupCosine:
         Rule(("end_lr", "peak_lr"), lambda e, p: e <= p, "must be at most peak_lr"),
     )
     """The rules across arguments; a factory with the same arguments has them as its own."""
+    NOTES: ClassVar[tuple[Note, ...]] = (
+        Note(("start_lr", "warmup_steps"), lambda s, w: w == 0 and s != 0, "is not used without a warmup"),
+    )
+    """What is legal, but surprising; a factory with the same arguments has it as its own."""
 
     def __post_init__(self) -> None:
         validate_fields(self)

@@ -26,6 +26,7 @@ from optim_core import (
     StateMismatchError,
     build_optimizers,
 )
+from optim_core.arguments import notes_on
 
 KEY = "adamw_cosine_schedule"
 
@@ -499,3 +500,21 @@ def test_options_of_a_group_are_checked_and_nothing_is_added() -> None:
 
     assert "betas[0] = 2: must be less than 1" in str(caught.value)
     assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "noted"),
+    [
+        ({"lr": 0.1}, ["lr"]),
+        ({"betas": [0.8, 0.9]}, ["betas"]),
+        ({"betas": [0.8, 0.9], "cycle_momentum": False}, []),
+        ({"base_momentum": 0.8, "max_momentum": 0.9, "cycle_momentum": False}, ["base_momentum", "max_momentum"]),
+        ({"base_momentum": 0.8, "max_momentum": 0.9}, []),
+        ({"epochs": 3, "steps_per_epoch": 4}, ["epochs", "steps_per_epoch"]),
+        ({"total_steps": None, "epochs": 3, "steps_per_epoch": 4}, []),
+    ],
+)
+def test_what_is_given_and_not_used_is_noted(params: dict[str, Any], noted: list[str]) -> None:
+    notes = notes_on(AdamWOneCycleFactory, {"max_lr": 1e-3, "total_steps": 100, **params})
+    assert [note.path for note in notes] == noted
+    assert all("not used" in note.message for note in notes)

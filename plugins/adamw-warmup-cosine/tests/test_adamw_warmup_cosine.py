@@ -24,6 +24,7 @@ from optim_core import (
     ScheduleWarning,
     build_optimizers,
 )
+from optim_core.arguments import notes_on
 
 KEY = "adamw_warmup_cosine_decay"
 SCHEDULE_ARGUMENTS = ["peak_lr", "total_steps", "warmup_steps", "start_lr", "end_lr"]
@@ -299,3 +300,10 @@ def test_options_of_a_group_are_checked_and_nothing_is_added() -> None:
 
     assert "betas[0] = 2: must be less than 1" in str(caught.value)
     assert len(optimizer.param_groups) == 1
+
+
+def test_a_start_without_a_warmup_is_noted() -> None:
+    params = {"peak_lr": 1e-3, "total_steps": 100, "start_lr": 1e-5}
+    (note,) = notes_on(AdamWWarmupCosineFactory, params)
+    assert (note.path, note.message) == ("start_lr", "= 1e-05: is not used without a warmup")
+    assert notes_on(AdamWWarmupCosineFactory, {**params, "warmup_steps": 10}) == []

@@ -9,7 +9,16 @@ import torch
 
 from optim_adamw_onecycle.optimizer import AdamWWithOneCycle, LastEpoch
 from optim_adamw_onecycle.schedule import Divisor, Fraction, Momentum
-from optim_core import Beta, LearningRate, NonNegative, PeakLearningRateOrTensor, Rule, StepCount, validate_fields
+from optim_core import (
+    Beta,
+    LearningRate,
+    NonNegative,
+    Note,
+    PeakLearningRateOrTensor,
+    Rule,
+    StepCount,
+    validate_fields,
+)
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
@@ -53,6 +62,22 @@ class AdamWOneCycleFactory:
     """
 
     RULES: ClassVar[tuple[Rule, ...]] = AdamWWithOneCycle.RULES
+    NOTES: ClassVar[tuple[Note, ...]] = (
+        Note(("lr",), lambda lr: lr is not None, "is not used: the cycle starts at max_lr / div_factor"),
+        Note(
+            ("betas", "cycle_momentum"),
+            lambda _, cycles: cycles,
+            "the first is not used: it moves between base_momentum and max_momentum while cycle_momentum is true",
+        ),
+        Note(("base_momentum", "cycle_momentum"), lambda _, cycles: not cycles, "is not used without cycle_momentum"),
+        Note(("max_momentum", "cycle_momentum"), lambda _, cycles: not cycles, "is not used without cycle_momentum"),
+        Note(("epochs", "total_steps"), lambda _, total: total is not None, "is not used where total_steps is given"),
+        Note(
+            ("steps_per_epoch", "total_steps"),
+            lambda _, total: total is not None,
+            "is not used where total_steps is given",
+        ),
+    )
     example_params: ClassVar[dict[str, Any]] = {"max_lr": 1e-3, "total_steps": 1000}
 
     max_lr: PeakLearningRateOrTensor

@@ -12,10 +12,12 @@ from optim_core import (
     Beta,
     LearningRate,
     NonNegative,
+    Note,
     PeakLearningRateOrTensor,
     Rule,
     StepCount,
     Steps,
+    WarmupCosine,
     validate_fields,
 )
 
@@ -50,6 +52,7 @@ class AdamWWarmupCosineFactory:
     """
 
     RULES: ClassVar[tuple[Rule, ...]] = AdamWWithWarmupCosine.RULES
+    NOTES: ClassVar[tuple[Note, ...]] = WarmupCosine.NOTES
     example_params: ClassVar[dict[str, Any]] = {"peak_lr": 1e-3, "total_steps": 1000, "warmup_steps": 100}
 
     peak_lr: PeakLearningRateOrTensor

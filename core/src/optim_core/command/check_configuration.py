@@ -1,0 +1,194 @@
+"""`optim check`: every problem of a configuration, what may surprise in it, and who owns what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+
+from optim_core.building import build_optimizers
+from optim_core.command.configuration_file import located, problem_document
+from optim_core.command.model import build_model
+from optim_core.command.plugins import import_factories, quiet_log
+from optim_core.command.report import print_rows
+from optim_core.component_factories import component_factories
+from optim_core.components import Models
+from optim_core.configuration import Configuration
+from optim_core.errors import ConfigurationError, InvalidArgumentsError, Problem
+from optim_core.factory import OptimizerFactory
+from optim_core.group_options import plain_number
+from optim_core.inspection.configuration_notes import configuration_notes
+from optim_core.inspection.ownership import Owner, Ownership, ownership
+from optim_core.inspection.trial import trial_optimizer
+from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
+from optim_core.scheduled_optimizer import ScheduledOptimizer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["ConfigurationReport", "check_configuration"]
+
+
+@dataclass(frozen=True)
+class ComponentSummary:
+    """A component that is right: its optimizer, and where it has them its highest rate and its horizon."""
+
+    component: str
+    type: str
+    optimizer: str
+    learning_rate: float | None
+    total_steps: int | None
+
+
+@dataclass(frozen=True)
+class ConfigurationReport:
+    """What was found in a configuration."""
+
+    source: str
+    problems: Sequence[Problem]
+    notes: Sequence[Problem] = ()
+    components: Sequence[ComponentSummary] = ()
+    ownership: Ownership | None = None
+
+    @property
+    def status(self) -> int:
+        """1 where there is a problem; notes are none."""
+        return int(bool(self.problems))
+
+    def document(self) -> dict[str, Any]:
+        """Problems and notes with their places, and who owns what."""
+        owned = self.ownership
+        return {
+            "configuration": self.source,
+            "ok": not self.problems,
+            "problems": [problem_document(problem) for problem in self.problems],
+            "notes": [problem_document(note) for note in self.notes],
+            "components": [vars(component) for component in self.components],
+            "model": None
+            if owned is None
+            else {"components": [vars(owner) for owner in owned.owners], "uncovered": dict(owned.uncovered)},
+        }
+
+    def render(self, console: Console) -> None:
+        """A line for each problem and note, as compilers write them, and a table of the components."""
+        for kind, style, found in (("error", "red", self.problems), ("note", "cyan", self.notes)):
+            for problem in found:
+                line = located(self.source, problem, kind)
+                console.print(line, style=style, soft_wrap=not console.is_terminal)
+        if not self.problems:
+            self._render_components(console)
+        counts = [_count(len(self.problems), "problem")] if self.problems else ["fine"]
+        counts += [_count(len(self.notes), "note")] if self.notes else []
+        console.print(f"{self.source}: {', '.join(counts)}", style="bold red" if self.problems else "bold green")
+
+    def _render_components(self, console: Console) -> None:
+        if self.ownership is not None:
+            headings: tuple[str, ...] = ("component", "type", "optimizer", "tensors", "trainable", "frozen")
+            owned = [_owner_row(owner) for owner in self.ownership.owners]
+            uncovered = self.ownership.uncovered.items()
+            owned += [(part, "", "none: not trained", "", f"{count:,}", "") for part, count in uncovered]
+            print_rows(console, headings, owned, numeric=("tensors", "trainable", "frozen"))
+        else:
+            headings = ("component", "type", "optimizer", "highest rate", "horizon in updates")
+            rows = [_summary_row(component) for component in self.components]
+            print_rows(console, headings, rows, numeric=("highest rate", "horizon in updates"))
+
+
+def check_configuration(configuration: Configuration, *, model: str | None) -> ConfigurationReport:
+    """Check a configuration, against a model where one is named (`module:callable`).
+
+    Raises:
+        CommandError: the model can't be built.
+    """
+    import_factories(spec.type for spec in configuration.specs.values())
+    with quiet_log():
+        constructed = component_factories(configuration, OPTIMIZER_BUILDER_REGISTRY)
+        optimizers, unbuildable = _tried(configuration, constructed.factories)
+    notes = configuration_notes(configuration, OPTIMIZER_BUILDER_REGISTRY, optimizers)
+    owned: Ownership | None = None
+    if model is None:
+        problems = [*configuration.problems, *constructed.problems, *unbuildable]
+    else:
+        models = build_model(model)
+        with quiet_log():
+            owned, problems = _owned(models, configuration.source, [*configuration.problems, *constructed.problems])
+        notes += _ownership_notes(configuration, owned)
+    summaries = [_summary(configuration, name, optimizer) for name, optimizer in optimizers.items()]
+    in_order = sorted(problems, key=lambda problem: problem.line or 0)
+    return ConfigurationReport(configuration.source, in_order, notes, summaries, owned)
+
+
+def _tried(
+    configuration: Configuration, factories: Mapping[str, OptimizerFactory]
+) -> tuple[dict[str, Optimizer], list[Problem]]:
+    """Build each factory over a dummy parameter: some faults show only then."""
+    optimizers: dict[str, Optimizer] = {}
+    problems: list[Problem] = []
+    for name, factory in factories.items():
+        spec = configuration.specs[name]
+        try:
+            optimizers[name] = trial_optimizer(factory)
+        except InvalidArgumentsError as error:
+            problems += [configuration.locate(problem, spec, "params") for problem in error.problems]
+        except Exception as error:
+            # Whatever a stranger's build raises is about this component; the cause is kept.
+            message = f"the optimizer can't be built: {type(error).__name__}: {error}"
+            problems.append(configuration.locate(Problem("", message, cause=error), spec, "params"))
+    return optimizers, problems
+
+
+def _owned(models: Models, path: str, known: list[Problem]) -> tuple[Ownership | None, list[Problem]]:
+    """Build for real, with hooks, and count; or every problem that there is with these models."""
+    try:
+        optimizers = build_optimizers(models, path, uncovered="ignore")
+    except ConfigurationError as error:
+        return None, list(error.problems)
+    except Exception as error:
+        # As above; building adds a note that names the component.
+        notes = "; ".join(getattr(error, "__notes__", ()))
+        return None, [*known, Problem(notes, f"{type(error).__name__}: {error}", cause=error)]
+    return ownership(models, optimizers), []
+
+
+def _ownership_notes(configuration: Configuration, owned: Ownership | None) -> list[Problem]:
+    notes = []
+    for owner in owned.owners if owned else ():
+        if owner.optimizer is None:
+            spec = configuration.specs[owner.component]
+            notes.append(
+                configuration.locate(Problem("", "is frozen, and so skipped: nothing in it is trainable"), spec)
+            )
+    for part, count in owned.uncovered.items() if owned else ():
+        hint = "List its component in the configuration, or freeze it with requires_grad_(False)"
+        notes.append(Problem(part, f"{count:,} trainable parameters have no optimizer and will not be trained", hint))
+    return notes
+
+
+def _summary(configuration: Configuration, name: str, optimizer: Optimizer) -> ComponentSummary:
+    schedule = optimizer.schedule if isinstance(optimizer, ScheduledOptimizer) else None
+    rate = plain_number(optimizer.param_groups[0].get("lr")) if schedule is None else schedule.peak_lr
+    return ComponentSummary(
+        name,
+        configuration.specs[name].type,
+        type(optimizer).__name__,
+        float(rate) if isinstance(rate, (int, float)) and math.isfinite(rate) else None,
+        None if schedule is None else schedule.total_steps,
+    )
+
+
+def _summary_row(summary: ComponentSummary) -> tuple[str, ...]:
+    rate = "" if summary.learning_rate is None else f"{summary.learning_rate:g}"
+    horizon = "" if summary.total_steps is None else f"{summary.total_steps:,}"
+    return (summary.component, summary.type, summary.optimizer, rate, horizon)
+
+
+def _owner_row(owner: Owner) -> tuple[str, ...]:
+    optimizer = owner.optimizer or "(skipped: frozen)"
+    return (owner.component, owner.type, optimizer, *(f"{n:,}" for n in (owner.tensors, owner.trainable, owner.frozen)))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

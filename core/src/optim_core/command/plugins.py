@@ -1,0 +1,50 @@
+"""Importing plugins in this process, with a word to whoever waits for one that doesn't come back."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from optim_core.errors import OptimError
+from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
+
+__all__ = ["import_factories", "patience", "quiet_log"]
+
+_PATIENCE = 10.0  # seconds; PyTorch alone takes a few, the first time even more
+
+
+def import_factories(keys: Iterable[str]) -> None:
+    """Import what a configuration names, whatever comes of it: what fails is reported where it is used."""
+    for key in dict.fromkeys(keys):
+        with patience(key), suppress(OptimError):
+            OPTIMIZER_BUILDER_REGISTRY.get(key)
+
+
+@contextmanager
+def quiet_log() -> Iterator[None]:
+    """Without log lines below errors: what an optimizer has to say as it is built is reported by other means."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def patience(key: str) -> Iterator[None]:
+    """Importing the plugin of a key; where that takes long, standard error says so."""
+    message = (
+        f"optim: still importing the plugin of {key!r} after {_PATIENCE:g} s; Ctrl-C ends this. "
+        "`optim doctor` finds plugins that hang\n"
+    )
+    timer = threading.Timer(_PATIENCE, sys.stderr.write, [message])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

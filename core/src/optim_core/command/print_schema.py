@@ -1,0 +1,77 @@
+"""`optim schema`: the JSON Schema of one key's params, or of a whole configuration."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optim_core.command.key_factory import key_factory
+from optim_core.command.report import warn
+from optim_core.inspection.isolation import examine_all
+from optim_core.inspection.json_schema import DIALECT, configuration_schema, factory_schema
+from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Schema", "print_schema"]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A JSON Schema; `status` is 1 where a factory that should be in it is not."""
+
+    schema: Mapping[str, Any]
+    status: int = 0
+
+    def document(self) -> Mapping[str, Any]:
+        """The schema itself."""
+        return self.schema
+
+    def render(self, console: Console) -> None:
+        """The same for a person."""
+        console.out(json.dumps(self.schema, indent=2))
+
+
+def print_schema(key: str | None, *, timeout: float) -> Schema:
+    """Make the JSON Schema of a configuration with everything installed, or of one key's params.
+
+    Args:
+        key: the registry key; None for the configuration.
+        timeout: seconds that one plugin may take to be imported, for the configuration.
+
+    Raises:
+        CommandError: there is no such key, or its factory can't be used.
+    """
+    if key is not None:
+        found = key_factory(key)
+        return Schema({"$schema": DIALECT, "title": f"params of {key}", **factory_schema(found.target)})
+    factories, complete = _installed(timeout)
+    head = {"$schema": DIALECT, "title": "optim configuration"}
+    return Schema(head | configuration_schema(factories), 0 if complete else 1)
+
+
+def _installed(timeout: float) -> tuple[dict[str, Mapping[str, Any]], bool]:
+    """The schema of each key that can be used, and whether that is all that should be."""
+    entries = OPTIMIZER_BUILDER_REGISTRY.entries()
+    if not entries:
+        warn("no optimizer is installed, so the schema accepts none; install one with pip")
+    claims = Counter(entry.key for entry in entries)
+    for key in (key for key, number in claims.items() if number > 1):
+        names = " and ".join(entry.provider for entry in entries if entry.key == key)
+        warn(f"{key!r} is left out: it is claimed by {names}")
+    factories: dict[str, Mapping[str, Any]] = {}
+    complete = True
+    for examination in examine_all([entry for entry in entries if claims[entry.key] == 1], timeout=timeout):
+        entry = examination.entry
+        if examination.schema is None:
+            complete = False
+            warn(f"{entry.key!r} from {entry.provider} is left out: {examination.problem}")
+        else:
+            # Whose it is belongs to what an editor shows.
+            text = f"{examination.description} ({entry.distribution} {entry.version})".strip()
+            factories[entry.key] = {**examination.schema, "description": text}
+    return factories, complete

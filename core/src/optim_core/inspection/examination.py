@@ -1,0 +1,111 @@
+"""One installed plugin, imported and checked: what `optim_core.inspection.isolation` runs in a process of its own.
+
+As `python -m optim_core.inspection.examination REQUEST` it writes its result, one JSON document, to the
+standard output that it was started with; whatever a plugin prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+from typing import Any
+
+from optim_core.discovery import HOOKS_GROUP, find_entries
+from optim_core.errors import OptimError
+from optim_core.registry import load_factory
+
+__all__ = ["TORCH", "examine"]
+
+TORCH = "torch"
+"""The request to import PyTorch itself."""
+
+
+def examine(group: str, key: str, distribution: str, value: str) -> dict[str, Any]:
+    """Import an entry point and check it; the result says what it is, and the first thing wrong with it."""
+    found = [e for e in find_entries(group) if (e.key, e.distribution, e.value) == (key, distribution, value)]
+    if not found:
+        return {"problem": "it is no longer installed"}
+    if group == HOOKS_GROUP:
+        from optim_core.hooks import problem_of_hooks  # with pluggy, which factories don't need
+
+        problem = problem_of_hooks(found[0])
+        return {"problem": problem}
+    try:
+        target = load_factory(found[0])
+    except OptimError as error:
+        return {"problem": " ".join(str(getattr(error, "what", None) or _cause(error)).split())}
+    return _examine_factory(target)
+
+
+def _examine_factory(target: type) -> dict[str, Any]:
+    # After the import of the plugin: what it takes is known only then to be of any use.
+    from optim_core.arguments import signature_of
+    from optim_core.inspection.description import describe
+    from optim_core.inspection.json_schema import factory_schema
+
+    result: dict[str, Any] = {
+        "problem": None,
+        "description": describe(target).summary,
+        "schema": factory_schema(target),
+    }
+    unusable = signature_of(target).positional_only
+    if unusable:
+        result["problem"] = (
+            f"its constructor takes {', '.join(unusable)} by position only; no configuration can give it"
+        )
+    elif getattr(target, "example_params", None) is not None:
+        result["problem"] = _problem_of_example(target, target.example_params)  # type: ignore[attr-defined]
+    return result
+
+
+def _problem_of_example(target: type, example: Any) -> str | None:
+    from optim_core.factory import construct_factory
+    from optim_core.inspection.trial import trial_optimizer  # with torch, which the plugin has imported nearly always
+
+    try:
+        trial_optimizer(construct_factory(target, example))
+    except Exception as error:
+        # Whatever a stranger's code raises is what there is to report.
+        return f"it can't be built with its own example_params: {_said(error)}"
+    return None
+
+
+def _cause(error: BaseException) -> str:
+    return _said(error.__cause__ or error)
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def _examine_torch() -> dict[str, Any]:
+    try:
+        import torch
+    except Exception as error:
+        # A broken installation of PyTorch can fail in any way.
+        return {"problem": f"it can't be imported: {_said(error)}"}
+    accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"problem": None, "version": torch.__version__, "cuda": torch.version.cuda, "devices": accelerators}
+
+
+def main(arguments: list[str]) -> None:
+    """Carry out the request that is the only argument, a JSON document."""
+    request = json.loads(arguments[0])
+    # From here on whatever is printed, by C code too, is no part of the result.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    # A plugin that hangs is shown where it does, and can't outlive who asked.
+    faulthandler.dump_traceback_later(request["timeout"], exit=True)
+    result = _examine_torch() if request["what"] == TORCH else examine(*request["what"])
+    faulthandler.cancel_dump_traceback_later()
+    with answer:
+        json.dump(result, answer)
+    # Threads that a plugin started, and what it has at exit, are of no interest any more.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,375 @@
+"""`optim check`: every problem with its place, notes, who owns what, and files that can't be read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import torch
+
+from optim_core.command.application import optim as group
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Install = Callable[..., Path]
+
+PLUGIN = '''
+from dataclasses import asdict, dataclass
+from typing import Annotated, ClassVar
+import torch
+from annotated_types import Gt
+from optim_core import Note, ScheduledOptimizer, WarmupCosine
+
+class ScheduledSGD(ScheduledOptimizer, torch.optim.SGD):
+    pass
+
+@dataclass
+class Warm:
+    """SGD with warmup."""
+    NOTES: ClassVar = (
+        *WarmupCosine.NOTES,
+        Note(("momentum", "nesterov"), lambda m, n: n and m > 0.9, "is high for nesterov"),
+    )
+    RULES: ClassVar = WarmupCosine.RULES
+    peak_lr: Annotated[float, Gt(0)]
+    total_steps: int
+    warmup_steps: int = 0
+    start_lr: float = 0.0
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def build(self, params):
+        shape = {k: v for k, v in asdict(self).items() if k not in ("momentum", "nesterov")}
+        options = {"momentum": self.momentum, "nesterov": self.nesterov}
+        return ScheduledSGD(params, schedule=WarmupCosine(**shape), **options)
+
+@dataclass
+class Plain:
+    """SGD as it is."""
+    lr: float = 0.1
+
+    def build(self, params):
+        return torch.optim.SGD(params, lr=self.lr)
+'''
+MODEL = """
+import torch
+print("building")
+
+def build():
+    model = torch.nn.Module()
+    model.encoder = torch.nn.Linear(3, 4)
+    model.decoder = torch.nn.Linear(4, 2, bias=False)
+    model.frozen = torch.nn.Linear(5, 5).requires_grad_(False)
+    model.extra = torch.nn.Linear(10, 10)
+    model.encoder.bias.requires_grad_(False)
+    return model
+
+def parts():
+    return {"encoder": torch.nn.Linear(3, 4)}
+
+module = torch.nn.ModuleDict({"encoder": torch.nn.Linear(3, 4)})
+number = 3
+
+def raising():
+    raise RuntimeError("no weights\\non this machine")
+
+def of(size): ...
+"""
+
+
+@pytest.fixture
+def check(
+    distribution: Install, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Writes a configuration and checks it in this process; gives status, standard output and error."""
+    distribution("optim-plugin", factories={"warm": "plugin:Warm", "plain": "plugin:Plain"}, modules={"plugin": PLUGIN})
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+
+    def run(text: str | bytes, *options: str) -> tuple[int, str, str]:
+        content = dedent(text).encode() if isinstance(text, str) else text
+        (folder / "config.yaml").write_bytes(content)
+        with pytest.raises(SystemExit) as ended:
+            group.main(["check", "config.yaml", *options], "optim")
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+Check = Callable[..., tuple[int, str, str]]
+GOOD = """\
+    model:
+      component_optims:
+        encoder:
+          type: warm
+          params: {peak_lr: 1e-3, total_steps: 1000, warmup_steps: 100}
+        decoder:
+          type: plain
+    """
+
+
+def test_a_right_configuration_is_fine(check: Check) -> None:
+    status, out, err = check(GOOD)
+    assert (status, err) == (0, "")
+    heading, encoder, decoder, last = out.splitlines()
+    assert heading.split("  ")[0] == "component"
+    assert encoder.split() == ["encoder", "warm", "ScheduledSGD", "0.001", "1,000"]
+    assert decoder.split() == ["decoder", "plain", "SGD", "0.1"]
+    assert last == "config.yaml: fine"
+
+
+def test_every_problem_is_reported_at_once_with_file_line_path_and_nearest_spelling(check: Check) -> None:
+    text = """\
+        model:
+          component_optims:
+            encoder:
+              type: warm
+              params:
+                peak_lrr: 1e-3
+                total_steps: many
+                warmup_steps: 10
+            decoder:
+              tpe: plain
+            head:
+              type: plian
+              params: {lr: 3}
+            tail:
+              type: warm
+              params: {peak_lr: 0, total_steps: 10, warmup_steps: 20}
+        """
+    status, out, err = check(text)
+    assert (status, err) == (1, "")
+    *lines, last = out.splitlines()
+    path = "model.component_optims"
+    assert [line.partition(". Known")[0] for line in lines] == [
+        f"config.yaml:5: error: {path}.encoder.params.peak_lr: required, but not given",
+        f"config.yaml:6: error: {path}.encoder.params.peak_lrr: no such argument. Did you mean 'peak_lr'?",
+        f"config.yaml:7: error: {path}.encoder.params.total_steps = 'many': must be a valid integer, unable to parse "
+        "string as an integer",
+        f"config.yaml:9: error: {path}.decoder.type: required, but not given. It names the optimizer",
+        f"config.yaml:10: error: {path}.decoder.tpe: no such key. Did you mean 'type'?",
+        f"config.yaml:12: error: {path}.head.type: no optimizer is known as 'plian'; did you mean 'plain'? "
+        f"{lines[5].partition('? ')[2].partition('. Known')[0]}",
+        f"config.yaml:16: error: {path}.tail.params.peak_lr = 0: must be greater than 0",
+        f"config.yaml:16: error: {path}.tail.params.warmup_steps = 20: must be less than total_steps "
+        "(total_steps = 10)",
+    ]
+    assert last == "config.yaml: 8 problems"
+
+
+def test_problems_as_json_have_their_places(check: Check) -> None:
+    status, out, _ = check(GOOD.replace("plain", "plian"), "--json")
+    document = json.loads(out)
+    assert (status, document["ok"], document["configuration"]) == (1, False, "config.yaml")
+    (problem,) = document["problems"]
+    assert (problem["line"], problem["path"]) == (7, "model.component_optims.decoder.type")
+    assert [component["component"] for component in document["components"]] == ["encoder"]
+
+
+def notes(out: str) -> list[str]:
+    return [line for line in out.splitlines() if ": note: " in line]
+
+
+def test_notes_say_what_is_surprising_and_change_no_status(check: Check) -> None:
+    text = """\
+        encoder:
+          type: warm
+          params:
+            peak_lr: 1e-3
+            total_steps: 100
+            start_lr: 1e-5
+            warmup_steps: 0
+            momentum: 0.95
+            nesterov: true
+        decoder:
+          type: warm
+          params: {peak_lr: 1e-3, total_steps: 5000, warmup_steps: 100}
+        """
+    status, out, _ = check(text)
+    assert status == 0
+    assert notes(out) == [
+        "config.yaml:5: note: encoder.params.total_steps: its horizon of 100 updates ends before the warmup of "
+        "'decoder' (100 updates) does",
+        "config.yaml:6: note: encoder.params.start_lr = 1e-05: is not used without a warmup",
+        "config.yaml:7: note: encoder.params.warmup_steps: no warmup: the first update already has the highest rate, "
+        "0.001",
+        "config.yaml:8: note: encoder.params.momentum = 0.95: is high for nesterov",
+    ]
+    assert out.splitlines()[-1] == "config.yaml: fine, 4 notes"
+
+
+def test_a_warmup_that_is_left_out_is_noted_at_the_params(check: Check) -> None:
+    status, out, _ = check("encoder:\n  type: warm\n  params:\n    peak_lr: 0.5\n    total_steps: 9\n")
+    assert status == 0
+    assert notes(out) == [
+        "config.yaml:3: note: encoder.params: no warmup: the first update already has the highest rate, 0.5"
+    ]
+
+
+def test_a_horizon_as_long_as_the_others_warmup_needs_no_note(check: Check) -> None:
+    text = """\
+        encoder: {type: warm, params: {peak_lr: 1, total_steps: 101, warmup_steps: 10}}
+        decoder: {type: warm, params: {peak_lr: 1, total_steps: 5000, warmup_steps: 100}}
+        """
+    assert notes(check(text)[1]) == []
+
+
+def test_what_shows_only_when_the_optimizer_is_built_is_a_problem_too(check: Check) -> None:
+    text = "encoder: {type: warm, params: {peak_lr: 1, total_steps: 9, warmup_steps: 1, nesterov: true}}"
+    with pytest.raises(ValueError, match=r"(?i)nesterov") as theirs:
+        torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1, nesterov=True)
+    status, out, _ = check(text)
+    assert status == 1
+    expected = f"config.yaml:1: error: encoder.params: the optimizer can't be built: ValueError: {theirs.value}"
+    assert out.splitlines()[0] == expected
+
+
+@pytest.fixture
+def model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "mymodel.py").write_text(MODEL)
+    monkeypatch.delitem(sys.modules, "mymodel", raising=False)
+
+
+WITH_FROZEN = GOOD.rstrip() + "\n        frozen:\n          type: plain\n"
+
+
+@pytest.mark.usefixtures("model")
+def test_a_model_shows_who_owns_which_parameters(check: Check) -> None:
+    status, out, err = check(WITH_FROZEN, "--model", "mymodel:build")
+    assert (status, err) == (0, "building\n")
+    rows = [line.split() for line in out.splitlines() if not line.startswith(("config.yaml", "extra"))]
+    assert rows == [
+        ["component", "type", "optimizer", "tensors", "trainable", "frozen"],
+        ["encoder", "warm", "ScheduledSGD", "2", "12", "4"],
+        ["decoder", "plain", "SGD", "1", "8", "0"],
+        ["frozen", "plain", "(skipped:", "frozen)", "2", "0", "30"],
+    ]
+    assert "config.yaml:8: note: model.component_optims.frozen: is frozen, and so skipped" in out
+    assert "config.yaml: note: extra: 110 trainable parameters have no optimizer and will not be trained" in out
+    (uncovered,) = [line for line in out.splitlines() if line.startswith("extra")]
+    assert uncovered.split() == ["extra", "none:", "not", "trained", "110"]
+
+
+@pytest.mark.usefixtures("model")
+def test_ownership_as_json(check: Check) -> None:
+    _, out, _ = check(WITH_FROZEN, "--model", "mymodel:build", "--json")
+    model: dict[str, Any] = json.loads(out)["model"]
+    assert [(o["component"], o["optimizer"], o["trainable"], o["frozen"]) for o in model["components"]] == [
+        ("encoder", "ScheduledSGD", 12, 4),
+        ("decoder", "SGD", 8, 0),
+        ("frozen", None, 0, 30),
+    ]
+    assert model["uncovered"] == {"extra": 110}
+
+
+@pytest.mark.usefixtures("model")
+def test_problems_with_the_model_join_the_others(check: Check) -> None:
+    text = "encodr: {type: plain}\ndecoder: {type: plain, params: {l: 1}}\n"
+    status, out, _ = check(text, "--model", "mymodel:build")
+    assert status == 1
+    assert out.splitlines()[:2] == [
+        "config.yaml:1: error: encodr: no such component. Did you mean 'encoder'?",
+        "config.yaml:2: error: decoder.params.l: no such argument. Did you mean 'lr'?",
+    ]
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("reference", ["mymodel:parts", "mymodel:module"])
+def test_components_by_name_will_do_as_a_model(check: Check, reference: str) -> None:
+    status, out, _ = check("encoder: {type: plain}", "--model", reference)
+    assert status == 0
+    assert "encoder    plain  SGD" in out
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(
+    ("reference", "status", "says"),
+    [
+        ("mymodel", 2, "must be module:callable, as in train:build_model"),
+        ("mymodl:build", 2, "there is no module 'mymodl', here or among what is installed"),
+        ("mymodel.py:build", 2, "It is a module's name, not a file's"),
+        ("mymodel:biuld", 2, "there is no 'biuld' in it. Did you mean 'build'?"),
+        ("mymodel:number", 2, "is a int, neither callable nor a module"),
+        ("mymodel:raising", 1, "calling it, without arguments, raises RuntimeError: no weights on this machine"),
+        ("mymodel:of", 1, "calling it, without arguments, raises TypeError: of() missing 1 required"),
+        ("mymodel:print", 2, "there is no 'print' in it"),
+        ("json:dumps.__class__", 1, "raises TypeError"),
+        ("broken:build", 1, "importing 'broken' raises ModuleNotFoundError: No module named 'not_installed'"),
+        ("leaving:build", 1, "importing 'leaving' raises SystemExit: 3"),
+        ("time:time", 1, "models must be a torch.nn.Module or a mapping"),
+    ],
+)
+def test_a_model_that_can_t_be_had_is_one_clear_line(
+    check: Check, folder: Path, reference: str, status: int, says: str
+) -> None:
+    (folder / "broken.py").write_text("import not_installed")
+    (folder / "leaving.py").write_text("import sys\nsys.exit(3)")
+    seen, out, err = check(GOOD, "--model", reference)
+    (line,) = [line for line in err.splitlines() if line != "building"]
+    assert (seen, out) == (status, "")
+    assert line.startswith(f"optim: error: --model '{reference}': ")
+    assert says in line
+
+
+UNREADABLE: dict[str, tuple[str | bytes, str]] = {
+    "no YAML": ("model: [unclosed\nfoo: {", "config.yaml:2: is no valid YAML: expected ',' or ']'"),
+    "a key twice": ("a: {type: x}\na: {type: y}", "config.yaml:2: is no valid YAML: key 'a' stands twice"),
+    "tabs": ("model:\n\tcomponent_optims:\n", "config.yaml:2: is no valid YAML: found character '\\t'"),
+    "a list": ("- a\n- b\n", "config.yaml: the document: must be a mapping, not a list"),
+    "empty": ("", "config.yaml: the document: is empty. Write the components under model.component_optims"),
+    "a comment only": ("# nothing\n", "config.yaml: the document: is empty"),
+    "binary": (bytes(range(256)), "config.yaml: the file: is not UTF-8 text"),
+    "Latin-1": ("model: café".encode("latin-1"), "config.yaml: the file: is not UTF-8 text (byte 10"),
+    "a null byte": (b"a: \x00", "config.yaml:1: is no valid YAML: the character #x0000 is not allowed"),
+    "two documents": ("a: 1\n---\nb: 2\n", "expected a single document in the stream, but found another document"),
+    "no components": ("model:\n  component_optims:\n", "config.yaml:2: model.component_optims: is empty"),
+    "misspelt": ("model:\n  component_optim: {}", "Did you mean 'component_optim' to be 'component_optims'?"),
+    "an object": ("a: !!python/object:os.system {}", "could not determine a constructor for the tag"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_file_that_can_t_be_read_is_one_clear_line(check: Check, text: str | bytes, says: str) -> None:
+    status, out, err = check(text)
+    assert (status, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("optim: error: config.yaml")
+    assert says in line
+
+    status, out, err = check(text, "--json")
+    assert (status, err) == (1, "")
+    (problem,) = json.loads(out)["problems"]
+    assert problem["message"] in line
+
+
+def test_a_file_that_is_not_there_is_wrong_usage_and_a_near_one_is_named(folder: Path, optim: Run) -> None:
+    (folder / "configs.yaml").write_text("a: {type: b}")
+    result = optim("check", "config.yaml")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "optim: error: config.yaml: there is no such file. Did you mean 'configs.yaml'?\n"
+    assert optim("check", "there/is/none.yaml").returncode == 2
+    assert "Is a directory" in optim("check", ".").stderr
+
+
+def test_the_real_command_checks_with_a_model_of_the_current_folder(
+    distribution: Install, folder: Path, optim: Run
+) -> None:
+    distribution("optim-plugin", factories={"warm": "plugin:Warm", "plain": "plugin:Plain"}, modules={"plugin": PLUGIN})
+    (folder / "mymodel.py").write_text(MODEL)
+    (folder / "config.yaml").write_text(dedent(WITH_FROZEN))
+    result = optim("check", "config.yaml", "--model", "mymodel:build")
+    assert (result.returncode, result.stderr) == (0, "building\n")
+    assert result.stdout.splitlines()[-1] == "config.yaml: fine, 2 notes"
+
+
+def test_only_the_plugins_of_the_configuration_are_imported(distribution: Install, folder: Path, optim: Run) -> None:
+    modules = {"plugin": PLUGIN, "hanging": "import time\ntime.sleep(600)"}
+    distribution("optim-plugin", factories={"plain": "plugin:Plain", "hang": "hanging:F"}, modules=modules)
+    (folder / "config.yaml").write_text("encoder: {type: plain}")
+    assert optim("check", "config.yaml").returncode == 0
