@@ -44,11 +44,14 @@ def run_commands(example: Example) -> None:
     scripts = sysconfig.get_path("scripts")
     environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PYTHONPATH": ""}
     environment.pop("COLUMNS", None)
-    for command, _, expected in (part.partition("\n") for part in str(example.parsed).split("$ ")[1:]):
+    blocks = re.split(r"^\$ ", str(example.parsed), flags=re.MULTILINE)[1:]
+    for command, _, expected in (block.partition("\n") for block in blocks):
         pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         result = subprocess.run(command, shell=True, env=environment, **pipe, text=True, timeout=120)
         if not OutputChecker().check_output(expected, result.stdout, ELLIPSIS | NORMALIZE_WHITESPACE):
             raise AssertionError(f"{command}\nprints:\n{result.stdout}\nnot:\n{expected}")
+        # What ends with a problem shows it.
+        assert (result.returncode != 0) is (": error: " in expected), f"{command} ends with status {result.returncode}"
 
 
 def enter_folder(namespace: dict[str, Any]) -> None:

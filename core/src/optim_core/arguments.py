@@ -78,6 +78,10 @@ class Note:
     applies: Callable[..., bool]
     remark: str
 
+    def __post_init__(self) -> None:
+        if not self.arguments:
+            raise ValueError("a Note is about at least one argument")
+
 
 @dataclass(frozen=True)
 class Argument:

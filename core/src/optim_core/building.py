@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch.optim import Optimizer
 
-from optim_core.component_factories import component_factories, configuration_error
+from optim_core.component_factories import component_factories
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.components import Component, ComponentSource, Models
 from optim_core.configuration import Configuration, read_configuration
@@ -19,7 +19,7 @@ from optim_core.factory import OptimizerFactory
 from optim_core.hooks import hook_manager
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
 
-__all__ = ["UncoveredParametersWarning", "build_optimizers"]
+__all__ = ["UncoveredParametersWarning", "build_configured", "build_optimizers"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,11 +55,34 @@ def build_optimizers(
     """
     if uncovered not in ("warn", "error", "ignore"):
         raise ValueError(f"uncovered = {uncovered!r}: must be 'warn', 'error' or 'ignore'")
+    optimizers, unlisted = build_configured(models, read_configuration(component_optims), registry, uncovered)
+    if unlisted and uncovered == "warn":
+        warnings.warn(unlisted, UncoveredParametersWarning, stacklevel=2)
+    return optimizers
+
+
+def build_configured(
+    models: Models,
+    configuration: Configuration,
+    registry: OptimizerRegistry,
+    uncovered: str,
+    known_problems: Sequence[Problem] = (),
+) -> tuple[ComponentOptimizers, str | None]:
+    """Build from a configuration that was read before; see `build_optimizers`.
+
+    Args:
+        models: as there.
+        configuration: as read.
+        registry: as there.
+        uncovered: as there; nothing is warned of here.
+        known_problems: what is known to be wrong already, to be reported with the rest.
+
+    Returns:
+        The optimizers, and what there is to say of trainable parameters without one.
+    """
     source = ComponentSource(models)
-    configuration = read_configuration(component_optims)
-    problems = list(configuration.problems)
+    problems = [*configuration.problems, *known_problems]
     constructed = component_factories(configuration, registry)
-    problems += constructed.problems
     components: dict[str, Component] = {}
     for name, spec in configuration.specs.items():
         component = source.find(name)
@@ -67,6 +90,7 @@ def build_optimizers(
             problems.append(configuration.locate(component, spec))
         else:
             components[name] = component
+        problems += constructed.problems.get(name, ())
     problems += _shared_parameters(components, configuration)
     missed = source.uncovered({id(p) for c in components.values() for p in c.parameters.values()})
     # What nothing lists can only be told once everything listed is understood.
@@ -75,7 +99,7 @@ def build_optimizers(
     if unlisted and uncovered == "error":
         problems.append(Problem("model.component_optims", unlisted))
     if problems:
-        raise configuration_error(configuration, problems)
+        raise configuration.error(problems)
 
     trained = {name: component for name, component in components.items() if not component.is_frozen}
     optimizers = _build(trained, constructed.factories, configuration)
@@ -84,13 +108,11 @@ def build_optimizers(
     missed = source.uncovered({id(parameter) for group in groups for parameter in group["params"]})
     unlisted = _describe_uncovered(missed) if missed else None
     if unlisted and uncovered == "error":
-        raise configuration_error(configuration, [Problem("model.component_optims", unlisted)])
+        raise configuration.error([Problem("model.component_optims", unlisted)])
     skipped = [name for name in components if name not in trained]
     for name in skipped:
         _log.info("component %r is skipped: it has no trainable parameter", name)
-    if unlisted and uncovered == "warn":
-        warnings.warn(unlisted, UncoveredParametersWarning, stacklevel=2)
-    return ComponentOptimizers(
+    built = ComponentOptimizers(
         optimizers,
         specs=configuration.specs,
         params=constructed.params,
@@ -98,6 +120,7 @@ def build_optimizers(
         skipped=skipped,
         sharding=source.sharding_modules(),
     )
+    return built, unlisted
 
 
 def _shared_parameters(components: Mapping[str, Component], configuration: Configuration) -> list[Problem]:
@@ -147,7 +170,7 @@ def _build(
         what = f"{spec.type!r} built a {type(optimizer).__name__}, not a torch.optim.Optimizer"
         problems.append(configuration.locate(Problem("type", what), spec))
     if problems:
-        raise configuration_error(configuration, problems)
+        raise configuration.error(problems)
     return optimizers
 
 

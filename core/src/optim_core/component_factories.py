@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optim_core.configuration import ComponentSpec, Configuration
 from optim_core.errors import (
-    ConfigurationError,
     DuplicateOptimizerError,
     FactoryLoadError,
     InvalidArgumentsError,
@@ -19,7 +18,7 @@ from optim_core.errors import (
 from optim_core.factory import OptimizerFactory, construct_factory, effective_params
 from optim_core.registry import OptimizerRegistry
 
-__all__ = ["ComponentFactories", "component_factories", "configuration_error"]
+__all__ = ["ComponentFactories", "component_factories"]
 
 
 @dataclass(frozen=True)
@@ -29,35 +28,32 @@ class ComponentFactories:
     Attributes:
         factories: by component, where type and params are right.
         params: the same components' params, converted and with the defaults of those left out.
-        problems: what is wrong with the types and params of the others.
+        problems: what is wrong with the types and params of each of the others.
     """
 
     factories: Mapping[str, OptimizerFactory]
     params: Mapping[str, Mapping[str, Any]]
-    problems: tuple[Problem, ...]
+    problems: Mapping[str, Sequence[Problem]]
+
+    @property
+    def all_problems(self) -> list[Problem]:
+        """The problems of all components."""
+        return [problem for found in self.problems.values() for problem in found]
 
 
 def component_factories(configuration: Configuration, registry: OptimizerRegistry) -> ComponentFactories:
     """Look up every component's type and construct its factory; imports just those plugins."""
     factories: dict[str, OptimizerFactory] = {}
     params: dict[str, Mapping[str, Any]] = {}
-    problems: list[Problem] = []
+    problems: dict[str, Sequence[Problem]] = {}
     for name, spec in configuration.specs.items():
         factory = _factory_of(spec, registry, configuration)
         if isinstance(factory, list):
-            problems += factory
+            problems[name] = factory
         else:
             factories[name] = factory
             params[name] = effective_params(registry.get(spec.type), spec.params)
-    return ComponentFactories(factories, params, tuple(problems))
-
-
-def configuration_error(configuration: Configuration, problems: list[Problem]) -> ConfigurationError:
-    """The one error for all problems of a configuration, in the order of its lines."""
-    in_order = sorted(problems, key=lambda problem: problem.line or 0)
-    error = ConfigurationError(configuration.source, in_order)
-    error.__cause__ = next((problem.cause for problem in in_order if problem.cause), None)
-    return error
+    return ComponentFactories(factories, params, problems)
 
 
 def _factory_of(

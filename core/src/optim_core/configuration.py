@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import yaml
 from optim_core.errors import ConfigurationError, Problem
 from optim_core.spelling import nearest
 
-__all__ = ["ComponentSpec", "Configuration", "read_configuration", "read_value"]
+__all__ = ["ComponentSpec", "Configuration", "in_order", "read_configuration", "read_value"]
 
 _SPEC_KEYS = ("type", "params")
 _ROOT = ("model", "component_optims")
@@ -66,6 +66,17 @@ class Configuration:
         line = next((self._lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._lines), None)
         located = problem.below(".".join([spec.path, *below]))
         return Problem(located.path, located.message, located.hint, line, located.cause)
+
+    def error(self, problems: Iterable[Problem]) -> ConfigurationError:
+        """The one error for all problems; it is caused by the first that has a cause."""
+        error = ConfigurationError(self.source, in_order(problems))
+        error.__cause__ = next((problem.cause for problem in error.problems if problem.cause), None)
+        return error
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems in the order of the file; those without a line first, as they were found."""
+    return sorted(problems, key=lambda problem: problem.line or 0)
 
 
 def read_configuration(source: Mapping[str, Any] | str | os.PathLike[str]) -> Configuration:

@@ -20,6 +20,7 @@ __all__ = [
     "Problem",
     "StateMismatchError",
     "UnknownOptimizerError",
+    "in_one_line",
 ]
 
 
@@ -59,6 +60,11 @@ class Problem:
         line = "" if self.line is None else f"line {self.line}: "
         hint = f". {self.hint}" if self.hint else ""
         return f"{line}{self.path}{separator}{self.message}{hint}"
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception's type and message, without line breaks."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
 class _ProblemsError(OptimError):

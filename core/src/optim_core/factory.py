@@ -70,7 +70,7 @@ def construct_factory(target: type, params: Mapping[str, Any]) -> OptimizerFacto
     if not problems:
         try:
             return cast("OptimizerFactory", target(**_as_given(target, params, converted)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # Whatever a stranger's constructor raises is about these params; the cause is chained.
             problems = _constructor_problems(error)
             raise InvalidArgumentsError(target.__name__, problems) from error
@@ -90,7 +90,7 @@ def _as_given(target: type, params: Mapping[str, Any], converted: Mapping[str, A
     return {name: converted[name] if has_exponent(value) else value for name, value in params.items()}
 
 
-def _constructor_problems(error: Exception) -> list[Problem]:
+def _constructor_problems(error: BaseException) -> list[Problem]:
     if isinstance(error, InvalidArgumentsError):
         return list(error.problems)
     if isinstance(error, pydantic.ValidationError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
 from typing import TypeVar, overload
 
 from optim_core.discovery import DISABLE_VARIABLE, FACTORIES_GROUP, FactoryEntry, find_entries
@@ -16,7 +16,7 @@ from optim_core.errors import (
     UnknownOptimizerError,
 )
 
-__all__ = ["OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry", "is_well_formed", "load_factory"]
+__all__ = ["OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry", "contested_keys", "is_well_formed", "load_factory"]
 
 _KEY = re.compile(r"[a-z0-9_.-]+")
 _log = logging.getLogger(__name__)
@@ -220,6 +220,15 @@ def _check_factory(factory: object, entry: FactoryEntry) -> type:
 def is_well_formed(key: str) -> bool:
     """Whether a key can be asked for: lower-case letters, digits and the characters `_ . -`."""
     return _KEY.fullmatch(key) is not None
+
+
+def contested_keys(entries: Iterable[FactoryEntry]) -> dict[str, tuple[FactoryEntry, ...]]:
+    """The keys that several distributions claim, with their claimants; of those that can be used at all."""
+    claims: dict[str, tuple[FactoryEntry, ...]] = {}
+    for entry in entries:
+        if not entry.disabled and is_well_formed(entry.key):
+            claims[entry.key] = (*claims.get(entry.key, ()), entry)
+    return {key: claimants for key, claimants in claims.items() if len(claimants) > 1}
 
 
 def _check_key(key: object) -> None:

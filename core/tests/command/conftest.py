@@ -18,6 +18,13 @@ def script() -> Path:
     return Path(sysconfig.get_path("scripts"), "optim")
 
 
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a person or a continuous integration may have set makes no difference."""
+    for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "OPTIM_DISABLE_PLUGINS", "PYTHONWARNINGS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder that the command is run in."""
@@ -35,7 +42,7 @@ def optim(folder: Path, script: Path) -> Callable[..., subprocess.CompletedProce
 
     def run(*arguments: object, module: bool = False, **environment: str | None) -> subprocess.CompletedProcess[str]:
         program = [sys.executable, "-m", "optim_core"] if module else [str(script)]
-        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": None, **environment}
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
         return subprocess.run(
             [*program, *map(str, arguments)],
             cwd=folder,

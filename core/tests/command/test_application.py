@@ -58,8 +58,8 @@ def test_each_command_that_reports_can_print_json() -> None:
     for name in COMMANDS:
         options = {option for parameter in group.commands[name].params for option in parameter.opts}
         assert isinstance(group.commands[name], Command)
-        # A schema is JSON anyway, and a script for a shell is no report.
-        assert ("--json" in options) is (name not in ("schema", "completion"))
+        # A script for a shell is no report.
+        assert ("--json" in options) is (name != "completion")
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,10 @@ def test_a_fault_of_the_command_itself_is_a_line_too(optim: Run, distribution: C
 
 
 FAULT = """
-import optim_core.registry
+import optim_core.discovery
 def fail(group):
     raise RuntimeError("of\\ntwo lines")
-optim_core.registry.find_entries = fail
+optim_core.discovery.find_entries = fail
 """
 
 
@@ -159,17 +159,66 @@ def test_what_a_plugin_prints_is_no_part_of_the_output(distribution: Callable[..
     assert result.stderr.splitlines() == ["hello from the plugin", "optim: warning: DeprecationWarning: of some age"]
 
 
+def test_what_a_plugin_s_own_processes_print_is_none_either(distribution: Callable[..., Path], optim: Run) -> None:
+    source = """
+        import os
+        os.system("echo from elsewhere")
+        class Factory:
+            def build(self, params): ...
+    """
+    distribution("optim-plugin", factories={"some.key": "plugin:Factory"}, modules={"plugin": source})
+    result = optim("show", "some.key", "--json")
+    assert (result.stdout[0], result.stderr) == ("{", "from elsewhere\n")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "says"),
+    [("> /dev/full", "No space left on device"), (">&-", "standard output is closed")],
+)
+def test_output_that_can_t_be_written_is_one_clear_line(
+    folder: Path, script: Path, redirection: str, says: str
+) -> None:
+    if redirection == "> /dev/full" and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full on this system")
+    command = ["bash", "-c", f"'{script}' list {redirection}"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line == f"optim: error: the output can't be written: {says}"
+
+
+def test_a_strange_name_can_t_steer_the_terminal(optim: Run) -> None:
+    result = optim("show", "\x1b[31mred")
+    assert result.returncode == 2
+    assert "\x1b" not in result.stderr
+    assert "\\x1b[31mred" in result.stderr
+
+
+def test_whoever_waits_for_a_plugin_is_told(
+    distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = "import time\ntime.sleep(0.5)\nclass Factory:\n    def build(self, params): ..."
+    distribution("optim-plugin", factories={"slow": "plugin:Factory"}, modules={"plugin": source})
+    monkeypatch.setattr("optim_core.command.plugins._PATIENCE", 0.1)
+    with pytest.raises(SystemExit):
+        group.main(["show", "slow", "--yaml"], "optim")
+    assert capfd.readouterr().err.startswith(
+        "optim: still importing the plugin of 'slow' after 0.1 s; Ctrl-C ends this"
+    )
+
+
 def test_a_pipe_that_closes_early_is_no_failure_to_speak_of(
     distribution: Callable[..., Path], folder: Path, script: Path
 ) -> None:
     many = {f"key-{number}": "plugin:Factory" for number in range(3000)}
     distribution("optim-plugin", factories=many)
-    command = f"'{script}' list --json | head -n 1"
+    command = f"'{script}' list --json | head -n 1; exit ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     result = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
     )
     assert (result.stdout, result.stderr) == ("[\n", "")
+    assert result.returncode == 141
 
 
 def test_an_interruption_ends_it_at_once(distribution: Callable[..., Path], folder: Path, script: Path) -> None:

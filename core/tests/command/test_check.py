@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,7 +120,7 @@ def test_a_right_configuration_is_fine(check: Check) -> None:
     assert (status, err) == (0, "")
     heading, encoder, decoder, last = out.splitlines()
     assert heading.split("  ")[0] == "component"
-    assert encoder.split() == ["encoder", "warm", "ScheduledSGD", "0.001", "1,000"]
+    assert encoder.split() == ["encoder", "warm", "ScheduledSGD", "0", "0.001", "1,000"]
     assert decoder.split() == ["decoder", "plain", "SGD", "0.1"]
     assert last == "config.yaml: fine"
 
@@ -230,6 +231,101 @@ def test_what_shows_only_when_the_optimizer_is_built_is_a_problem_too(check: Che
     assert out.splitlines()[0] == expected
 
 
+def test_a_build_that_would_end_python_is_a_problem(check: Check, distribution: Install) -> None:
+    leaving = """
+        class Factory:
+            def build(self, params):
+                raise SystemExit(0)
+    """
+    distribution("optim-leaving", factories={"leaving": "leaving:Factory"}, modules={"leaving": leaving})
+    status, out, _ = check("encoder: {type: leaving}")
+    assert status == 1
+    assert "the optimizer can't be built: RuntimeError: build() ends Python: SystemExit(0)" in out
+
+
+FAILING = """
+from dataclasses import dataclass
+from optim_core import Note, ScheduledOptimizer
+import torch
+
+class Scheduled(ScheduledOptimizer, torch.optim.SGD):
+    pass
+
+@dataclass(frozen=True)
+class Shape:
+    peak_lr: float = 1.0
+    total_steps: int = 10
+    def options_at(self, step, peak_lr):
+        return {"lr": 1.0 / (9 - step)}
+
+class Curved:
+    def build(self, params):
+        return Scheduled(params, schedule=Shape())
+
+class Noted:
+    NOTES = (Note(("lr",), lambda: True, "has a note that takes nothing"),)
+    def __init__(self, lr: float = 1.0): ...
+    def build(self, params):
+        return torch.optim.SGD(params)
+"""
+
+
+def test_a_schedule_or_a_note_that_fails_is_one_problem_of_many(check: Check, distribution: Install) -> None:
+    keys = {"curved": "failing:Curved", "noted": "failing:Noted"}
+    distribution("optim-failing", factories=keys, modules={"failing": FAILING})
+    status, out, _ = check("a: {type: curved}\nb: {type: noted, params: {lr: 1.0}}\nc: {type: plian}\n")
+    assert status == 1
+    lines = out.splitlines()
+    assert "a.type: its schedule or its notes fail: ZeroDivisionError" in lines[0]
+    assert "b.type: its schedule or its notes fail: TypeError" in lines[1]
+    assert "c.type: no optimizer is known as 'plian'" in lines[2]
+
+
+def test_a_note_stands_at_the_argument_that_it_is_about(check: Check, distribution: Install) -> None:
+    source = PLUGIN.replace("total_steps: int\n", "total_steps: int\n    epochs: int = 1\n    last_epoch: int = -1\n")
+    source = source.replace(
+        "return ScheduledSGD(params, ", "return ScheduledSGD(params, initial_step=self.last_epoch + 1, "
+    ).replace('k not in ("momentum", "nesterov")', 'k not in ("momentum", "nesterov", "epochs", "last_epoch")')
+    distribution("optim-late", factories={"late": "late:Warm"}, modules={"late": source})
+    text = """\
+        encoder:
+          type: late
+          params:
+            peak_lr: 1.0
+            total_steps: 9
+            warmup_steps: 2
+            epochs: 3
+            last_epoch: 30
+        """
+    assert notes(check(text)[1]) == [
+        "config.yaml:8: note: encoder.params.last_epoch: starts at update 31, past its horizon of 9: its rate never "
+        "moves"
+    ]
+
+
+@pytest.mark.usefixtures("model")
+def test_what_can_t_be_built_is_a_problem_with_a_model_too(check: Check) -> None:
+    text = """\
+        encoder: {type: warm, params: {peak_lr: 1, total_steps: 9, warmup_steps: 1, nesterov: true}}
+        frozen: {type: warm, params: {peak_lr: 1, total_steps: 9, warmup_steps: 1, nesterov: true}}
+        decodr: {type: plain}
+        """
+    status, out, _ = check(text, "--model", "mymodel:build")
+    assert status == 1
+    assert [line.split(": ")[2] for line in out.splitlines()[:-1]] == ["encoder.params", "frozen.params", "decodr"]
+
+
+@pytest.mark.usefixtures("model")
+def test_a_configuration_from_a_pipe_is_read_once(distribution: Install, folder: Path, script: Path) -> None:
+    distribution("optim-plugin", factories={"warm": "plugin:Warm", "plain": "plugin:Plain"}, modules={"plugin": PLUGIN})
+    command = f"echo 'encoder: {{type: plain}}' | '{script}' check /dev/stdin --model mymodel:parts"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (0, "building\n")
+
+
 @pytest.fixture
 def model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "mymodel.py").write_text(MODEL)
@@ -293,7 +389,8 @@ def test_components_by_name_will_do_as_a_model(check: Check, reference: str) -> 
     [
         ("mymodel", 2, "must be module:callable, as in train:build_model"),
         ("mymodl:build", 2, "there is no module 'mymodl', here or among what is installed"),
-        ("mymodel.py:build", 2, "It is a module's name, not a file's"),
+        ("mymodel.py:build", 2, "'mymodel.py' is a file's name, not a module's, as in train:build_model"),
+        ("./mymodel.py:build", 2, "'./mymodel.py' is a file's name"),
         ("mymodel:biuld", 2, "there is no 'biuld' in it. Did you mean 'build'?"),
         ("mymodel:number", 2, "is a int, neither callable nor a module"),
         ("mymodel:raising", 1, "calling it, without arguments, raises RuntimeError: no weights on this machine"),

@@ -122,8 +122,10 @@ def test_whatever_is_wrong_with_a_plugin_is_reported_with_its_remedy(distributio
         assert found["remedies"] == [
             f"{PIP} install --force-reinstall optim-mixed",
             f"{PIP} uninstall optim-mixed",
-            "export OPTIM_DISABLE_PLUGINS=optim-mixed",
+            found["remedies"][2],
         ]
+        assert found["remedies"][2].startswith("export OPTIM_DISABLE_PLUGINS=")
+        assert found["remedies"][2].endswith("optim-mixed")
 
 
 def test_a_plugin_that_hangs_is_reported_with_the_place(distribution: Install, doctor: Run) -> None:
@@ -131,10 +133,10 @@ def test_a_plugin_that_hangs_is_reported_with_the_place(distribution: Install, d
     source = "import subprocess, time\nsubprocess.Popen(['sleep', '300'])\ntime.sleep(300)"
     distribution("optim-slow", factories={"slow": "slow:Factory"}, modules={"slow": source})
     started = time.monotonic()
-    result = doctor("--json", "--timeout", "6")
+    result = doctor("--json", "--timeout", "10")
     _, problems = diagnosis(result, "optim-slow")
     (problem,) = problems.values()
-    assert problem["problem"].startswith("it was not imported and checked within 6 s (it hangs at ")
+    assert problem["problem"].startswith("it was not imported and checked within 10 s (it hangs at ")
     assert problem["problem"].endswith("slow.py, line 3)")
     assert time.monotonic() - started < 60
 
@@ -172,7 +174,8 @@ def test_an_interruption_leaves_no_process_behind(distribution: Install, script:
     distribution("optim-slow", factories={"slow": "slow:Factory"}, modules={"slow": source})
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([str(script), "doctor"], env=environment, stderr=subprocess.PIPE, text=True) as process:
-        while not note.exists() or not note.read_text():
+        deadline = time.monotonic() + 60
+        while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
@@ -210,7 +213,7 @@ def test_a_malformed_key_is_a_problem(distribution: Install, doctor: Run) -> Non
     distribution("optim-odd", factories={"Odd Key": "good:Factory"}, modules={"good": GOOD})
     _, problems = diagnosis(doctor("--json"), "optim-odd")
     (problem,) = problems.values()
-    assert problem["problem"].startswith("its key is malformed, and ignored")
+    assert problem["problem"].startswith("its key can't be used: a key has lower-case letters")
 
 
 def test_hooks_are_examined_too(distribution: Install, doctor: Run) -> None:
@@ -233,28 +236,94 @@ def test_requirements_that_are_not_met_are_named_with_what_installs_them(distrib
         "Requires-Dist: torch>=1.0\n"
         "Requires-Dist: not-wanted; extra == 'more'\n"
         "Requires-Dist: not-for-us; python_version < '3'\n"
+        "Requires-Dist: away[more] @ https://example.org/away.zip ; python_version > '3'\n"
+        "Requires-Dist: no requirement ((\n"
     )
     distribution("optim-needy", factories={"needy": "good:Factory"}, modules={"good": GOOD}, metadata=metadata)
     result = doctor("--json")
     assert result.returncode == 1
     found = [p for p in json.loads(result.stdout)["problems"] if p["subject"] == "optim-needy 1.0"]
-    assert [(p["problem"], p["remedies"]) for p in found] == [
+    # How a requirement is written out differs among versions of packaging.
+    said = [(p["problem"].replace(" @", "@"), [r.replace(" @", "@") for r in p["remedies"]]) for p in found]
+    assert said == [
         (
-            f"it requires python>=3.99, but {platform.python_version()} is installed",
+            f"it requires Python >=3.99, but this is {platform.python_version()}",
             [f"{PIP} install --upgrade optim-needy"],
         ),
         (f"it requires optim-core>=77, but {__version__} is installed", [f"{PIP} install 'optim-core>=77'"]),
-        ("it requires not-there>=1.0, but it is not installed", [f"{PIP} install 'not-there>=1.0'"]),
+        ("it requires not-there>=1.0, which is not installed", [f"{PIP} install 'not-there>=1.0'"]),
+        (
+            "it requires away[more]@ https://example.org/away.zip, which is not installed",
+            [f"{PIP} install 'away[more]@ https://example.org/away.zip'"],
+        ),
+        ("it states 'no requirement ((', which is no requirement", [f"{PIP} install --upgrade optim-needy"]),
     ]
 
 
-def test_what_came_from_a_folder_is_installed_again_from_there(distribution: Install, doctor: Run) -> None:
-    info = distribution("optim-bad", factories={"bad": "bad:Factory"}, modules={"bad": "raise RuntimeError"})
-    origin = {"url": "file:///some/where", "dir_info": {"editable": True}}
-    (info / "direct_url.json").write_text(json.dumps(origin))
-    _, problems = diagnosis(doctor("--json"), "optim-bad")
+ORIGINS = {
+    '{"url": "file:///some/where%20else", "dir_info": {"editable": true}}': "--editable '/some/where else'",
+    '{"url": "https://example.org/x.git", "vcs_info": {"vcs": "git", "commit_id": "a1"}}': (
+        "'optim-origin3 @ git+https://example.org/x.git@a1'"
+    ),
+    '{"url": "https://example.org/x.whl", "archive_info": {}}': "https://example.org/x.whl",
+    "no JSON": "optim-origin5",
+}
+
+
+def test_what_came_from_elsewhere_is_installed_again_from_there(distribution: Install, doctor: Run) -> None:
+    for number, origin in enumerate(ORIGINS, 2):
+        keys, modules = {f"key.{number}": f"bad{number}:Factory"}, {f"bad{number}": "raise RuntimeError"}
+        info = distribution(f"optim-origin{number}", factories=keys, modules=modules)
+        (info / "direct_url.json").write_text(origin)
+    problems = json.loads(doctor("--json").stdout)["problems"]
+    assert [problem["remedies"][0] for problem in problems] == [
+        f"{PIP} install --force-reinstall {place}" for place in ORIGINS.values()
+    ]
+
+
+def test_metadata_that_can_t_be_read_is_one_problem_of_many(distribution: Install, doctor: Run) -> None:
+    distribution("no-version", metadata="Metadata-Version: 2.1\nName: no-version\n")
+    distribution("odd-version", "1.0-custom-x")
+    needs = METADATA.format(name="optim-needy") + "Requires-Dist: no-version>=1\nRequires-Dist: odd-version>=1\n"
+    distribution("optim-needy", factories={"needy": "good:Factory"}, modules={"good": GOOD}, metadata=needs)
+    broken = METADATA.format(name="optim-broken") + "Requires-Python: of some age\n"
+    distribution("optim-broken", factories={"broken": "good:Factory"}, metadata=broken)
+    problems = {p["problem"].partition(":")[0] for p in json.loads(doctor("--json").stdout)["problems"]}
+    assert problems == {
+        "it requires no-version>=1, which is not installed",
+        "it requires odd-version>=1, but 1.0-custom-x is installed",
+        "its metadata can't be read",
+    }
+
+
+def test_a_remedy_keeps_what_is_disabled_already(distribution: Install, optim: Run) -> None:
+    distribution("optim-bad", factories={"bad": "bad:Factory"}, modules={"bad": "raise RuntimeError"})
+    disabled = ",".join(sorted({e.distribution for e in REALLY_INSTALLED[FACTORIES_GROUP]} | {"optim-other"}))
+    (problem,) = json.loads(optim("doctor", "--json", OPTIM_DISABLE_PLUGINS=disabled).stdout)["problems"]
+    assert problem["remedies"][-1] == f"export OPTIM_DISABLE_PLUGINS={disabled},optim-bad"
+
+
+def test_a_plugin_that_only_speaks_of_a_timeout_doesn_t_hang(distribution: Install, doctor: Run) -> None:
+    source = (
+        "import os, sys\nsys.stderr.write('Timeout (30 s) waiting for a licence\\n')\nsys.stderr.flush()\nos._exit(3)"
+    )
+    distribution("optim-slow", factories={"slow": "slow:Factory"}, modules={"slow": source})
+    _, problems = diagnosis(doctor("--json"), "optim-slow")
     (problem,) = problems.values()
-    assert problem["remedies"][0] == f"{PIP} install --force-reinstall --editable /some/where"
+    assert problem["problem"].startswith("it ends Python with exit status 3; the last it said: Timeout (30 s)")
+
+
+def test_the_environment_of_what_a_plugin_starts_is_the_user_s_own(distribution: Install, doctor: Run) -> None:
+    source = """
+        import os
+        import optim_core
+        assert "PYTHONPATH" not in os.environ or os.environ["PYTHONPATH"] == os.environ["EXPECTED"]
+        class Factory:
+            def build(self, params): ...
+    """
+    distribution("optim-asking", factories={"asking": "asking:Factory"}, modules={"asking": source})
+    path = os.pathsep.join(sys.path)
+    assert diagnosis(doctor("--json", PYTHONPATH=path, EXPECTED=path), "optim-asking") == ({"asking": "ok"}, {})
 
 
 def test_a_torch_that_is_broken_is_reported(distribution: Install, doctor: Run) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Install = Callable[..., Path]
@@ -73,7 +74,7 @@ def test_two_claims_to_a_key_are_both_marked(distribution: Install, optim: Run) 
     distribution("optim-one", factories={"lion": "one:Lion"})
     distribution("optim-two", "2.0", factories={"lion": "two:Lion"})
     result = optim("list", "--json")
-    assert result.returncode == 0
+    assert result.returncode == 1
     rows = listed(result)
     assert "optim-two 2.0 claims this key too" in rows["lion of optim-one"]["problem"]
     assert "optim-one 1.0 claims this key too" in rows["lion of optim-two"]["problem"]
@@ -99,14 +100,14 @@ def test_loading_marks_what_fails_hangs_or_crashes_and_goes_on(distribution: Ins
     keys = {"x.good": "good:Lion", "x.raise": "raising:F", "x.hang": "hanging:F", "x.crash": "crashing:F"}
     distribution("optim-plugins", factories=keys, modules=modules)
     # Enough for a plugin that is right: PyTorch isn't imported for it.
-    result = optim("list", "--load", "--json", "--timeout", "8")
+    result = optim("list", "--load", "--json", "--timeout", "10")
     assert result.returncode == 1
     rows = {key: row for key, row in listed(result).items() if key.startswith("x.")}
     assert rows["x.good of optim-plugins"]["problem"] is None
     assert rows["x.raise of optim-plugins"]["problem"] == "RuntimeError: of two lines"
     assert rows["x.crash of optim-plugins"]["problem"] == "it crashes Python (SIGSEGV)"
     hanging = rows["x.hang of optim-plugins"]["problem"]
-    assert hanging.startswith("it was not imported and checked within 8 s (it hangs at ")
+    assert hanging.startswith("it was not imported and checked within 10 s (it hangs at ")
     assert hanging.endswith("hanging.py, line 2)")
 
 
@@ -135,6 +136,7 @@ def test_a_pipe_gets_a_line_a_row_without_colour_or_padding(distribution: Instal
 
 
 def test_a_terminal_gets_its_width_and_colour(distribution: Install, folder: Path, script: Path) -> None:
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on this system")
     distribution("optim-lion", factories={"lion": "l:L"}, metadata=described("optim-lion", "word " * 60))
     main, secondary = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80", "TERM": "xterm"}

@@ -49,7 +49,7 @@ class Warm:
     warmup_steps: int = 100
     end_lr: float = 0.0
 
-    example_params = {"peak_lr": 0.1, "total_steps": 50}  # noqa: RUF012
+    example_params = {"peak_lr": 0.1, "total_steps": 500}  # noqa: RUF012
 
     def build(self, params: Any) -> torch.optim.Optimizer:
         return ScheduledSGD(params, schedule=WarmupCosine(**vars(self)))
@@ -209,9 +209,6 @@ def test_into_a_pipe_without_a_width_it_is_not_a_line_without_end() -> None:
     assert max(map(len, rendered(plot("warm", "peak_lr=1"), 10_000).splitlines())) <= 160
 
 
-# Pictures.
-
-
 def test_a_png_is_written_and_named(config: Callable[..., str], folder: Path) -> None:
     report = plot(config(a=spec(peak_lr=0.1), b={"type": "cyclic"}), output="rates.PNG")
 
@@ -297,9 +294,6 @@ def test_nobodys_own_style_of_matplotlib_changes_a_picture(folder: Path) -> None
         assert matplotlib.rcParams["font.size"] == 30
 
 
-# JSON.
-
-
 def test_the_document_has_the_points_of_every_curve(config: Callable[..., str]) -> None:
     document = plot(config(a=spec(peak_lr=0.1, total_steps=20, warmup_steps=4), b={"type": "cyclic"})).document()
 
@@ -345,7 +339,7 @@ def test_every_wrong_value_is_named_on_a_line_of_its_own() -> None:
 
     assert (error.status, error.message) == (1, "warm: 3 problems")
     assert [line.split()[1].rstrip(":") for line in error.details[:3]] == ["peak_lr", "total_steps", "warm_steps"]
-    assert error.details[3] == "For example: optim plot warm peak_lr=0.1 total_steps=50"
+    assert error.details[3] == "For example: optim plot warm peak_lr=0.1 total_steps=500"
 
 
 def test_one_wrong_value_is_one_line() -> None:
@@ -461,8 +455,6 @@ def test_an_optimizer_that_cannot_be_stepped_is_one_line(config: Callable[..., s
     assert error.message == "component 'a' (failing): a step fails on a dummy parameter: RuntimeError: no"
     assert os.listdir(folder) == ["config.yaml"]
 
-
-# The real command.
 
 PLUGIN = """
 import torch

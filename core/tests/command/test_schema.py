@@ -112,7 +112,7 @@ def test_a_contested_key_is_left_out_with_a_warning(distribution: Install, capsy
         "optim: warning: 'lion' is left out: it is claimed by "
         "optim-animals 1.5 (animals:Lion) and optim-other 2.0 (animals:Lion)\n"
     )
-    assert report.status == 0
+    assert report.status == 1
     assert report.document()["$defs"]["Component"]["properties"]["type"]["enum"] == ["tiger"]
 
 

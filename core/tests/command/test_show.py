@@ -239,7 +239,7 @@ def test_yaml_works_as_pasted(target: type, key: str, tmp_path: Path) -> None:
     file.write_text(text_of(key, only_yaml=True), encoding="utf-8")
     configuration = read_configuration(file)
 
-    assert component_factories(configuration, OPTIMIZER_BUILDER_REGISTRY).problems == ()
+    assert component_factories(configuration, OPTIMIZER_BUILDER_REGISTRY).problems == {}
     assert configuration.problems == ()
     assert list(configuration.specs) == ["my_component"]
     assert yaml.safe_load(file.read_text())["model"]["component_optims"]["my_component"]["type"] == key

@@ -6,7 +6,6 @@ answer in a moment, and import neither torch nor any plugin.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +15,7 @@ import click
 from optim_core import __version__
 from optim_core.command.completion import SHELLS, FileOrKey, Key, completion_script
 from optim_core.command.failures import Command, CommandGroup
-from optim_core.command.report import Report, emit
+from optim_core.command.report import Report, emit, report_stream
 
 __all__ = ["main"]
 
@@ -25,8 +24,8 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 _timeout = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
+    type=click.IntRange(1, 86_400),
+    default=60,
     show_default=True,
     metavar="SECONDS",
     help="How long one plugin may take to be imported and checked.",
@@ -54,7 +53,7 @@ def optim() -> None:
 @click.option("--load", is_flag=True, help="Import every plugin (each in a process of its own) for its description.")
 @_timeout
 @_json
-def list_command(load: bool, timeout: float, as_json: bool) -> NoReturn:
+def list_command(load: bool, timeout: int, as_json: bool) -> NoReturn:
     """List every optimizer key and who provides it.
 
     Nothing is imported unless --load is given. A key that two distributions claim, or whose
@@ -146,20 +145,21 @@ def plot_command(
 @optim.command("schema", cls=Command, short_help="Print the JSON Schema of a configuration or a key.")
 @click.argument("key", type=Key(), required=False)
 @_timeout
-def schema_command(key: str | None, timeout: float) -> NoReturn:
+@click.option("--json", "as_json", is_flag=True, help="No difference: a schema is JSON anyway.")
+def schema_command(key: str | None, timeout: int, as_json: bool) -> NoReturn:
     """Print the JSON Schema of a configuration, or of the parameters of one KEY.
 
     Give it to an editor, and it completes and checks the YAML.
     """
     from optim_core.command.print_schema import print_schema
 
-    _finish(print_schema(key, timeout=timeout), as_json=True)
+    _finish(print_schema(key, timeout=timeout), as_json)
 
 
 @optim.command("doctor", cls=Command, short_help="Examine the environment and every plugin.")
 @_timeout
 @_json
-def doctor_command(timeout: float, as_json: bool) -> NoReturn:
+def doctor_command(timeout: int, as_json: bool) -> NoReturn:
     """Examine the environment: versions, and every plugin in a process of its own.
 
     Says what is broken and the command that mends it; the exit status is 1 then.
@@ -179,7 +179,7 @@ def completion_command(shell: str) -> None:
     zsh:   eval "$(optim completion zsh)"          in ~/.zshrc
     fish:  optim completion fish | source          in ~/.config/fish/config.fish
     """
-    click.echo(completion_script(optim, shell), file=sys.__stdout__)
+    click.echo(completion_script(optim, shell), file=report_stream())
 
 
 def _finish(report: Report, as_json: bool) -> NoReturn:
@@ -194,4 +194,3 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: those of the command line if None.
     """
     optim.main(args=None if arguments is None else list(arguments), prog_name="optim")
-    raise SystemExit(0)  # not reached: click exits

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
 
-from optim_core.building import build_optimizers
+from optim_core.building import build_configured
 from optim_core.command.configuration_file import located, problem_document
 from optim_core.command.model import build_model
-from optim_core.command.plugins import import_factories, quiet_log
-from optim_core.command.report import print_rows
+from optim_core.command.plugins import import_factories, patience, quiet_log
+from optim_core.command.report import print_rows, printable
 from optim_core.component_factories import component_factories
 from optim_core.components import Models
-from optim_core.configuration import Configuration
-from optim_core.errors import ConfigurationError, InvalidArgumentsError, Problem
+from optim_core.configuration import Configuration, in_order
+from optim_core.errors import ConfigurationError, InvalidArgumentsError, Problem, in_one_line
 from optim_core.factory import OptimizerFactory
 from optim_core.group_options import plain_number
+from optim_core.hooks import hook_manager
 from optim_core.inspection.configuration_notes import configuration_notes
 from optim_core.inspection.ownership import Owner, Ownership, ownership
 from optim_core.inspection.trial import trial_optimizer
@@ -34,12 +35,13 @@ __all__ = ["ConfigurationReport", "check_configuration"]
 
 @dataclass(frozen=True)
 class ComponentSummary:
-    """A component that is right: its optimizer, and where it has them its highest rate and its horizon."""
+    """A component that is right; of its rates and its horizon, what can be told without a step."""
 
     component: str
     type: str
     optimizer: str
     learning_rate: float | None
+    peak_lr: float | None
     total_steps: int | None
 
 
@@ -76,8 +78,7 @@ class ConfigurationReport:
         """A line for each problem and note, as compilers write them, and a table of the components."""
         for kind, style, found in (("error", "red", self.problems), ("note", "cyan", self.notes)):
             for problem in found:
-                line = located(self.source, problem, kind)
-                console.print(line, style=style, soft_wrap=not console.is_terminal)
+                console.print(printable(located(self.source, problem, kind)), style=style)
         if not self.problems:
             self._render_components(console)
         counts = [_count(len(self.problems), "problem")] if self.problems else ["fine"]
@@ -92,9 +93,9 @@ class ConfigurationReport:
             owned += [(part, "", "none: not trained", "", f"{count:,}", "") for part, count in uncovered]
             print_rows(console, headings, owned, numeric=("tensors", "trainable", "frozen"))
         else:
-            headings = ("component", "type", "optimizer", "highest rate", "horizon in updates")
+            headings = ("component", "type", "optimizer", "lr", "peak lr", "horizon in updates")
             rows = [_summary_row(component) for component in self.components]
-            print_rows(console, headings, rows, numeric=("highest rate", "horizon in updates"))
+            print_rows(console, headings, rows, numeric=headings[3:])
 
 
 def check_configuration(configuration: Configuration, *, model: str | None) -> ConfigurationReport:
@@ -106,19 +107,20 @@ def check_configuration(configuration: Configuration, *, model: str | None) -> C
     import_factories(spec.type for spec in configuration.specs.values())
     with quiet_log():
         constructed = component_factories(configuration, OPTIMIZER_BUILDER_REGISTRY)
-        optimizers, unbuildable = _tried(configuration, constructed.factories)
-    notes = configuration_notes(configuration, OPTIMIZER_BUILDER_REGISTRY, optimizers)
+        optimizers, faults = _tried(configuration, constructed.factories)
+        notes, unnoted = configuration_notes(configuration, OPTIMIZER_BUILDER_REGISTRY, optimizers)
+    faults += unnoted
     owned: Ownership | None = None
-    if model is None:
-        problems = [*configuration.problems, *constructed.problems, *unbuildable]
-    else:
+    problems: Sequence[Problem] = [*configuration.problems, *constructed.all_problems, *faults]
+    if model is not None:
         models = build_model(model)
+        with patience("the hooks"):
+            hook_manager()
         with quiet_log():
-            owned, problems = _owned(models, configuration.source, [*configuration.problems, *constructed.problems])
+            owned, problems = _owned(models, configuration, faults)
         notes += _ownership_notes(configuration, owned)
     summaries = [_summary(configuration, name, optimizer) for name, optimizer in optimizers.items()]
-    in_order = sorted(problems, key=lambda problem: problem.line or 0)
-    return ConfigurationReport(configuration.source, in_order, notes, summaries, owned)
+    return ConfigurationReport(configuration.source, in_order(problems), notes, summaries, owned)
 
 
 def _tried(
@@ -135,21 +137,23 @@ def _tried(
             problems += [configuration.locate(problem, spec, "params") for problem in error.problems]
         except Exception as error:
             # Whatever a stranger's build raises is about this component; the cause is kept.
-            message = f"the optimizer can't be built: {type(error).__name__}: {error}"
+            message = f"the optimizer can't be built: {in_one_line(error)}"
             problems.append(configuration.locate(Problem("", message, cause=error), spec, "params"))
     return optimizers, problems
 
 
-def _owned(models: Models, path: str, known: list[Problem]) -> tuple[Ownership | None, list[Problem]]:
+def _owned(
+    models: Models, configuration: Configuration, faults: Sequence[Problem]
+) -> tuple[Ownership | None, Sequence[Problem]]:
     """Build for real, with hooks, and count; or every problem that there is with these models."""
     try:
-        optimizers = build_optimizers(models, path, uncovered="ignore")
+        optimizers, _ = build_configured(models, configuration, OPTIMIZER_BUILDER_REGISTRY, "ignore", faults)
     except ConfigurationError as error:
-        return None, list(error.problems)
-    except Exception as error:
-        # As above; building adds a note that names the component.
-        notes = "; ".join(getattr(error, "__notes__", ()))
-        return None, [*known, Problem(notes, f"{type(error).__name__}: {error}", cause=error)]
+        return None, error.problems
+    except (Exception, SystemExit) as error:
+        # Only a hook's or a factory's own; building adds a note that names the component.
+        place = "; ".join(getattr(error, "__notes__", ())) or "building the optimizers"
+        return None, [Problem(place, in_one_line(error), cause=error)]
     return ownership(models, optimizers), []
 
 
@@ -169,20 +173,26 @@ def _ownership_notes(configuration: Configuration, owned: Ownership | None) -> l
 
 def _summary(configuration: Configuration, name: str, optimizer: Optimizer) -> ComponentSummary:
     schedule = optimizer.schedule if isinstance(optimizer, ScheduledOptimizer) else None
-    rate = plain_number(optimizer.param_groups[0].get("lr")) if schedule is None else schedule.peak_lr
     return ComponentSummary(
         name,
         configuration.specs[name].type,
         type(optimizer).__name__,
-        float(rate) if isinstance(rate, (int, float)) and math.isfinite(rate) else None,
+        _finite(optimizer.param_groups[0].get("lr")),
+        None if schedule is None else _finite(schedule.peak_lr),
         None if schedule is None else schedule.total_steps,
     )
 
 
+def _finite(rate: Any) -> float | None:
+    """A rate as a number that JSON can hold, too."""
+    number = plain_number(rate)
+    return float(number) if isinstance(number, (int, float)) and math.isfinite(number) else None
+
+
 def _summary_row(summary: ComponentSummary) -> tuple[str, ...]:
-    rate = "" if summary.learning_rate is None else f"{summary.learning_rate:g}"
+    rates = ("" if rate is None else f"{rate:g}" for rate in (summary.learning_rate, summary.peak_lr))
     horizon = "" if summary.total_steps is None else f"{summary.total_steps:,}"
-    return (summary.component, summary.type, summary.optimizer, rate, horizon)
+    return (summary.component, summary.type, summary.optimizer, *rates, horizon)
 
 
 def _owner_row(owner: Owner) -> tuple[str, ...]:

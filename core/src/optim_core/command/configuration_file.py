@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +55,8 @@ def read_file(path: Path) -> Configuration:
         CommandError: there is no such file (status 2).
         ConfigurationError: there is, but nothing can be read from it.
     """
-    if not path.exists():
+    # Not Path's own, which raises for a name that is too long.
+    if not os.path.exists(path):
         raise no_such_file(path)
     return read_configuration(path)
 

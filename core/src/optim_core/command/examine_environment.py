@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optim_core.command.report import print_rows
+from optim_core.command.report import print_rows, printable
 from optim_core.discovery import DISABLE_VARIABLE, FACTORIES_GROUP, HOOKS_GROUP, FactoryEntry, find_entries
 from optim_core.inspection.isolation import Examination, examine_all, examine_torch
-from optim_core.inspection.requirements import Unmet, installed_from, installed_version, unmet_requirements
-from optim_core.registry import is_well_formed
+from optim_core.inspection.requirements import installed_from, installed_version, requirement_faults
+from optim_core.registry import contested_keys, is_well_formed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,7 +108,7 @@ class EnvironmentReport:
         else:
             console.print("No plugin is installed.")
         for fault in self.faults:
-            console.print(f"\nbroken: {fault.subject}: {fault.problem}", style="red", soft_wrap=not console.is_terminal)
+            console.print(f"\nbroken: {printable(f'{fault.subject}: {fault.problem}')}", style="red")
             for number, remedy in enumerate(fault.remedies):
                 # Never folded: it is to be pasted.
                 console.print(f"  {'mend it:' if number == 0 else 'or:     '} {remedy}", soft_wrap=True)
@@ -127,10 +128,13 @@ def examine_environment(*, timeout: float) -> EnvironmentReport:
     torch = examine_torch(timeout=timeout)
     examined = {examination.entry: examination for examination in examine_all(usable, timeout=timeout)}
     providers = sorted({entry.distribution for entry in usable})
-    faults = [_requirement_fault(unmet) for unmet in unmet_requirements([_CORE, *providers])]
+    faults = [
+        Fault(f"{fault.distribution} {fault.version}", fault.problem, (_pip("install", *fault.install),))
+        for fault in requirement_faults([_CORE, *providers])
+    ]
     if torch["problem"]:
         faults.append(Fault("torch", str(torch["problem"]), (_pip("install", "--force-reinstall", "torch"),)))
-    contested = _contested_keys(usable)
+    contested = contested_keys(entry for entry in usable if entry.group == FACTORIES_GROUP)
     faults += [_contest_fault(key, claimants) for key, claimants in contested.items()]
     by_entry = {entry: _entry_faults(entry, examined[entry]) for entry in usable}
     faults += [fault for found in by_entry.values() for fault in found]
@@ -139,8 +143,8 @@ def examine_environment(*, timeout: float) -> EnvironmentReport:
         claimed = entry.group == FACTORIES_GROUP and entry.key in contested
         state = "disabled" if entry.disabled else "broken" if by_entry[entry] else "contested" if claimed else "ok"
         states.append(EntryState(entry, state, examined[entry].seconds if entry in examined else None))
-    versions = {"Python": platform.python_version(), "torch": str(torch.get("version") or installed_version("torch"))}
-    versions |= {name: installed_version(name) for name in [_CORE, *sorted({e.distribution for e in entries})]}
+    versions = {"Python": platform.python_version(), "torch": torch.get("version") or _version("torch")}
+    versions |= {name: _version(name) for name in [_CORE, *sorted({e.distribution for e in entries})]}
     return EnvironmentReport(versions, torch, states, faults)
 
 
@@ -148,20 +152,12 @@ def _entry_faults(entry: FactoryEntry, examination: Examination) -> list[Fault]:
     subject = _subject(entry)
     faults = []
     if entry.group == FACTORIES_GROUP and not is_well_formed(entry.key):
-        problem = "its key is malformed, and ignored: only lower-case letters, digits and _ . - can be in one"
+        problem = "its key can't be used: a key has lower-case letters, digits and _ . - only"
         faults.append(Fault(subject, problem, _without(entry)))
     if examination.problem:
         remedies = (_pip("install", "--force-reinstall", *installed_from(entry.distribution)), *_without(entry))
         faults.append(Fault(subject, examination.problem, remedies))
     return faults
-
-
-def _contested_keys(entries: Iterable[FactoryEntry]) -> dict[str, list[FactoryEntry]]:
-    claims: dict[str, list[FactoryEntry]] = {}
-    for entry in entries:
-        if entry.group == FACTORIES_GROUP:
-            claims.setdefault(entry.key, []).append(entry)
-    return {key: claimants for key, claimants in claims.items() if len(claimants) > 1}
 
 
 def _contest_fault(key: str, claimants: Sequence[FactoryEntry]) -> Fault:
@@ -176,14 +172,13 @@ def _subject(entry: FactoryEntry) -> str:
 
 
 def _without(entry: FactoryEntry) -> tuple[str, str]:
-    return _pip("uninstall", entry.distribution), f"export {DISABLE_VARIABLE}={shlex.quote(entry.distribution)}"
+    # What is disabled already stays so.
+    names = ",".join(filter(None, (os.environ.get(DISABLE_VARIABLE), entry.distribution)))
+    return _pip("uninstall", entry.distribution), f"export {DISABLE_VARIABLE}={shlex.quote(names)}"
 
 
-def _requirement_fault(unmet: Unmet) -> Fault:
-    there = f"{unmet.installed} is installed" if unmet.installed else "it is not installed"
-    problem = f"it requires {unmet.requirement}, but {there}"
-    wanted = ["--upgrade", unmet.distribution] if unmet.is_python else [unmet.requirement]
-    return Fault(f"{unmet.distribution} {unmet.version}", problem, (_pip("install", *wanted),))
+def _version(distribution: str) -> str:
+    return installed_version(distribution) or "unknown"
 
 
 def _pip(*arguments: str) -> str:

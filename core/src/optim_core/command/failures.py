@@ -7,8 +7,6 @@ that nobody provides. Status 1 is everything that was found wrong while followin
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import sys
 import traceback
 import warnings
@@ -17,9 +15,13 @@ from typing import Any, NoReturn
 
 import click
 
+from optim_core.command.report import kept_for_reports, printable
+from optim_core.errors import in_one_line
+
 __all__ = ["Command", "CommandError", "CommandGroup"]
 
 _INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
+_END_OF_PIPE = 141  # and for one that SIGPIPE did
 _TRACEBACK = "optim.traceback"
 
 
@@ -58,8 +60,15 @@ class Command(click.Command):
         self.params.append(flag)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with contextlib.redirect_stdout(sys.stderr), _short_warnings():
-            return super().invoke(ctx)
+        try:
+            with kept_for_reports(), _short_warnings():
+                return super().invoke(ctx)
+        except BrokenPipeError:
+            # Who reads the output has seen enough, as `head` does.
+            raise click.exceptions.Exit(_END_OF_PIPE) from None
+        except SystemExit as error:
+            # It would pass for this command's own end.
+            raise CommandError(f"a plugin, or the model, ended Python ({error!r})") from error
 
 
 class CommandGroup(click.Group):
@@ -83,7 +92,6 @@ class CommandGroup(click.Group):
         try:
             # A subcommand that ends by Exit has its status returned.
             status = super().main(args, prog_name, standalone_mode=False, obj=context, **extra)
-            sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
             status = error.exit_code
@@ -96,17 +104,11 @@ class CommandGroup(click.Group):
         except (click.Abort, KeyboardInterrupt):
             _print_failure("interrupted")
             status = _INTERRUPTED
-        except BrokenPipeError:
-            status = _end_of_pipe()
-        except OSError as error:
-            if error.errno != errno.EPIPE:
-                raise
-            status = _end_of_pipe()
         except Exception as error:
             # A fault of this command itself, or of a plugin where none was expected.
-            what = " ".join(f"{type(error).__name__}: {error}".split())
             hint = [] if context.get(_TRACEBACK) else ["Run it again with --traceback to see where"]
-            _print_failure(f"unexpected failure: {what}", hint, error if context.get(_TRACEBACK) else None)
+            shown = error if context.get(_TRACEBACK) else None
+            _print_failure(f"unexpected failure: {in_one_line(error)}", hint, shown)
             status = 1
         sys.exit(status if isinstance(status, int) else 0)
 
@@ -122,18 +124,12 @@ def _usage_of(error: click.ClickException) -> Sequence[str]:
 
 
 def _print_failure(message: str, details: Sequence[str] = (), error: BaseException | None = None) -> None:
-    lines = [f"optim: error: {message}", *details]
+    lines = [f"optim: error: {printable(message)}", *map(printable, details)]
     if error is not None:
         lines += [line.rstrip() for line in traceback.format_exception(error)]
     # Nothing is left to be done where standard error is closed, too.
     with contextlib.suppress(OSError):
         click.echo("\n".join(lines), err=True)
-
-
-def _end_of_pipe() -> int:
-    # Who reads the output has seen enough, as `head` does; Python's own flush at exit must not fail on it.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
-    return 1
 
 
 @contextlib.contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from optim_core.arguments import signature_of
 from optim_core.command.failures import CommandError
@@ -14,9 +17,10 @@ from optim_core.errors import (
     InvalidFactoryError,
     UnknownOptimizerError,
 )
+from optim_core.inspection.yaml_text import yaml_text
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
 
-__all__ = ["KeyFactory", "key_factory"]
+__all__ = ["KeyFactory", "key_factory", "plot_command"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def key_factory(key: str) -> KeyFactory:
         CommandError: nobody provides the key (status 2), or what is provided can't be used (status 1).
     """
     try:
-        with patience(key):
+        with patience(f"the plugin of {key!r}"):
             target = OPTIMIZER_BUILDER_REGISTRY.get(key)
         unusable = signature_of(target).positional_only
     except UnknownOptimizerError as error:
@@ -52,6 +56,11 @@ def key_factory(key: str) -> KeyFactory:
     claims = [entry for entry in OPTIMIZER_BUILDER_REGISTRY.entries() if entry.key == key]
     # One that is registered in this process and can be used is the one that is used.
     return KeyFactory(next((c for c in claims if not c.distribution), claims[0]), target)
+
+
+def plot_command(key: str, params: Mapping[str, Any]) -> str:
+    """The command that plots a key with these params, fit to be pasted into a shell."""
+    return shlex.join(["optim", "plot", key, *(f"{name}={yaml_text(value)}" for name, value in params.items())])
 
 
 def _unknown(error: UnknownOptimizerError) -> CommandError:

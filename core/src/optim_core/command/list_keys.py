@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optim_core.command.report import print_rows
-from optim_core.discovery import DISABLE_VARIABLE, FactoryEntry
-from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
+from optim_core.discovery import DISABLE_VARIABLE, FACTORIES_GROUP, FactoryEntry, find_entries
+from optim_core.registry import contested_keys, is_well_formed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,15 +28,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class KeyList:
-    """Every key of the registry; `failed` where a plugin was asked to be imported and couldn't be."""
+    """Every key that is installed, with its claimants."""
 
     claims: tuple[Claim, ...]
-    failed: bool = False
 
     @property
     def status(self) -> int:
-        """0, whatever is marked, unless an import was asked for and failed."""
-        return int(self.failed)
+        """1 where a key can't be used, other than by being disabled on purpose."""
+        return int(any(claim.problem and not claim.entry.disabled for claim in self.claims))
 
     def document(self) -> list[dict[str, Any]]:
         """One object for each claim, sorted by key."""
@@ -61,49 +60,41 @@ class KeyList:
         headings = ("key", "distribution", "version", "description", "problem")
         rows = [(c.entry.key, c.entry.distribution, c.entry.version, c.description, c.problem) for c in self.claims]
         print_rows(console, headings, rows)
-        if console.is_terminal:
+        if console.file.isatty():
             console.print("\noptim show KEY tells a key's parameters, and gives YAML to paste.", style="dim")
             if not all(claim.description or claim.problem for claim in self.claims):
                 console.print("optim list --load asks the plugins for the missing descriptions.", style="dim")
 
 
 def list_keys(*, load: bool, timeout: float) -> KeyList:
-    """List every key with its claimants, disabled ones too.
+    """List every key with its claimants; disabled and malformed ones too, with what is the matter.
 
     Args:
         load: import every plugin, each in a process of its own, for its factory's description.
         timeout: seconds that one plugin may take.
     """
-    entries = OPTIMIZER_BUILDER_REGISTRY.entries(include_disabled=True)
-    descriptions = {entry: _description_without_import(entry, entries) for entry in entries}
-    problems = {entry: _obstacle(entry, entries) for entry in entries}
-    failed = False
+    entries = find_entries(FACTORIES_GROUP)
+    contested = contested_keys(entries)
+    provided = Counter(entry.distribution for entry in entries)
+    # What a distribution says of itself describes a key where that is all that it provides.
+    descriptions = {entry: entry.summary if provided[entry.distribution] == 1 else "" for entry in entries}
+    problems = {entry: _problem_of(entry, contested) for entry in entries}
     if load:
         from optim_core.inspection.isolation import examine_all  # nothing else here starts a process
 
         for examination in examine_all([e for e in entries if not e.disabled], timeout=timeout):
             entry = examination.entry
             descriptions[entry] = examination.description or descriptions[entry]
-            if examination.problem:
-                failed = True
-                problems[entry] = "; ".join(filter(None, (problems[entry], examination.problem)))
-    return KeyList(tuple(Claim(e, descriptions[e], problems[e]) for e in entries), failed)
+            problems[entry] = "; ".join(filter(None, (problems[entry], examination.problem)))
+    return KeyList(tuple(Claim(entry, descriptions[entry], problems[entry]) for entry in entries))
 
 
-def _description_without_import(entry: FactoryEntry, entries: Iterable[FactoryEntry]) -> str:
-    """What the distribution says of itself, where the key is the only thing that it provides."""
-    return entry.summary if Counter(e.distribution for e in entries)[entry.distribution] == 1 else ""
-
-
-def _contested_by(entry: FactoryEntry, entries: Iterable[FactoryEntry]) -> list[FactoryEntry]:
-    """The others that claim an entry's key, disabled ones left out."""
-    return [e for e in entries if e.key == entry.key and e != entry and not (e.disabled or entry.disabled)]
-
-
-def _obstacle(entry: FactoryEntry, entries: Iterable[FactoryEntry]) -> str:
+def _problem_of(entry: FactoryEntry, contested: Mapping[str, Sequence[FactoryEntry]]) -> str:
     if entry.disabled:
         return f"disabled by {DISABLE_VARIABLE}"
-    others = _contested_by(entry, entries)
+    if not is_well_formed(entry.key):
+        return "can't be used: a key has lower-case letters, digits and _ . - only"
+    others = [other for other in contested.get(entry.key, ()) if other != entry]
     if not others:
         return ""
     names = ", ".join(f"{other.distribution} {other.version}" for other in others)

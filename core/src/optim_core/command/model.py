@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 
 from optim_core.command.failures import CommandError
 from optim_core.components import Models, named_modules_of
+from optim_core.errors import in_one_line
 from optim_core.spelling import nearest
 
 __all__ = ["build_model"]
@@ -31,6 +31,9 @@ def build_model(reference: str) -> Models:
     if not (separator and module_name and attribute):
         message = f"--model {reference!r}: must be module:callable, as in train:build_model"
         raise CommandError(message, status=2)
+    if "/" in module_name or module_name.startswith(".") or module_name.endswith(".py"):
+        message = f"--model {reference!r}: {module_name!r} is a file's name, not a module's, as in train:build_model"
+        raise CommandError(message, status=2)
     target = _attribute_of(_module_of(module_name, reference), attribute, reference)
     if not isinstance(target, (nn.Module, Mapping)):
         if not callable(target):
@@ -41,7 +44,7 @@ def build_model(reference: str) -> Models:
         except (Exception, SystemExit) as error:
             # A model's code can raise whatever it likes.
             raise CommandError(
-                f"--model {reference!r}: calling it, without arguments, raises {_said(error)}"
+                f"--model {reference!r}: calling it, without arguments, raises {in_one_line(error)}"
             ) from error
     models: Models = target
     try:
@@ -61,24 +64,24 @@ def _module_of(name: str, reference: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             message = f"--model {reference!r}: there is no module {error.name!r}, here or among what is installed"
-            hint = ". It is a module's name, not a file's" if "/" in name or name.endswith(".py") else ""
-            raise CommandError(message + hint, status=2) from error
-        raise CommandError(f"--model {reference!r}: importing {name!r} raises {_said(error)}") from error
+            raise CommandError(message, status=2) from error
+        raise CommandError(f"--model {reference!r}: importing {name!r} raises {in_one_line(error)}") from error
     except (Exception, SystemExit) as error:
         # A training script can raise whatever it likes.
-        raise CommandError(f"--model {reference!r}: importing {name!r} raises {_said(error)}") from error
+        raise CommandError(f"--model {reference!r}: importing {name!r} raises {in_one_line(error)}") from error
 
 
 def _attribute_of(module: Any, path: str, reference: str) -> Any:
     target = module
     for name in path.split("."):
-        if not hasattr(target, name):
+        try:
+            found = hasattr(target, name)
+        except Exception as error:
+            # A module's own __getattr__ can raise whatever it likes.
+            raise CommandError(f"--model {reference!r}: looking for {name!r} raises {in_one_line(error)}") from error
+        if not found:
             near = nearest(name, [n for n in dir(target) if not n.startswith("_")])
             hint = f". Did you mean {near[0]!r}?" if near else ""
             raise CommandError(f"--model {reference!r}: there is no {name!r} in it{hint}", status=2)
         target = getattr(target, name)
     return target
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")

@@ -116,12 +116,14 @@ def _drawer(output: Path) -> Callable[..., bytes]:
     if not os.access(output.parent, os.W_OK):
         raise CommandError(f"{output}: the folder {output.parent} can't be written to")
     try:
-        from optim_core.command.picture import picture  # matplotlib is an extra
+        import matplotlib  # noqa: F401 - an extra; asked for by itself, so that no other fault passes for its absence
     except ImportError as error:
         raise CommandError(
             f'a picture needs matplotlib ({error}): python -m pip install "optim-core[plot]"',
             details=["Without --output it is drawn in the terminal"],
         ) from error
+    from optim_core.command.picture import picture  # with matplotlib
+
     return picture
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from optim_core.command.configuration_file import SUFFIXES, no_such_file, read_file, refusal
 from optim_core.command.failures import CommandError
-from optim_core.command.key_factory import key_factory
+from optim_core.command.key_factory import key_factory, plot_command
 from optim_core.command.plugins import import_factories, quiet_log
 from optim_core.component_factories import component_factories
-from optim_core.configuration import read_value
+from optim_core.configuration import in_order, read_value
 from optim_core.errors import ConfigurationError, InvalidArgumentsError, UnknownOptimizerError
 from optim_core.factory import OptimizerFactory, construct_factory, effective_params
+from optim_core.inspection.example import example_params
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
 from optim_core.spelling import nearest
 
@@ -60,10 +61,9 @@ def _configuration(path: Path) -> Subject:
     import_factories(spec.type for spec in configuration.specs.values())
     with quiet_log():
         found = component_factories(configuration, OPTIMIZER_BUILDER_REGISTRY)
-    problems = [*configuration.problems, *found.problems]
+    problems = [*configuration.problems, *found.all_problems]
     if problems:
-        in_order = sorted(problems, key=lambda problem: problem.line or 0)
-        raise refusal(str(path), in_order, f"Run `optim check {path}` for more")
+        raise refusal(str(path), in_order(problems), f"Run `optim check {path}` for more")
     types = {name: configuration.specs[name].type for name in found.factories}
     return Subject(path.name, found.factories, types, found.params)
 
@@ -74,8 +74,8 @@ def _key(key: str, params: Sequence[str]) -> Subject:
     try:
         factory = construct_factory(target, given)
     except InvalidArgumentsError as error:
-        example = getattr(target, "example_params", None)
-        advice = f"For example: optim plot {key} {_as_arguments(example)}" if isinstance(example, Mapping) else None
+        example = example_params(target)
+        advice = None if example is None else f"For example: {plot_command(key, example)}"
         raise refusal(key, error.problems, advice) from error
     return Subject(key, {key: factory}, {key: key}, {key: effective_params(target, given)})
 
@@ -94,10 +94,6 @@ def _given(params: Sequence[str]) -> dict[str, object]:
         except ConfigurationError as error:
             raise CommandError(f"{name}: {error}", status=2) from error
     return given
-
-
-def _as_arguments(params: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in params.items() if isinstance(value, (int, float, str)))
 
 
 def _unknown(target: str) -> CommandError:

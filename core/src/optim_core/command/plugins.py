@@ -19,13 +19,13 @@ _PATIENCE = 10.0  # seconds; PyTorch alone takes a few, the first time even more
 def import_factories(keys: Iterable[str]) -> None:
     """Import what a configuration names, whatever comes of it: what fails is reported where it is used."""
     for key in dict.fromkeys(keys):
-        with patience(key), suppress(OptimError):
+        with patience(f"the plugin of {key!r}"), suppress(OptimError):
             OPTIMIZER_BUILDER_REGISTRY.get(key)
 
 
 @contextmanager
 def quiet_log() -> Iterator[None]:
-    """Without log lines below errors: what an optimizer has to say as it is built is reported by other means."""
+    """Without log lines below errors, of which building an optimizer only to look at it would give many."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -35,10 +35,10 @@ def quiet_log() -> Iterator[None]:
 
 
 @contextmanager
-def patience(key: str) -> Iterator[None]:
-    """Importing the plugin of a key; where that takes long, standard error says so."""
+def patience(what: str) -> Iterator[None]:
+    """Around the import of plugins; where that takes long, standard error says so."""
     message = (
-        f"optim: still importing the plugin of {key!r} after {_PATIENCE:g} s; Ctrl-C ends this. "
+        f"optim: still importing {what} after {_PATIENCE:g} s; Ctrl-C ends this. "
         "`optim doctor` finds plugins that hang\n"
     )
     timer = threading.Timer(_PATIENCE, sys.stderr.write, [message])

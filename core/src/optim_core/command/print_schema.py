@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from optim_core.command.key_factory import key_factory
 from optim_core.command.report import warn
 from optim_core.inspection.isolation import examine_all
 from optim_core.inspection.json_schema import DIALECT, configuration_schema, factory_schema
-from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
+from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, contested_keys
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,13 +58,12 @@ def _installed(timeout: float) -> tuple[dict[str, Mapping[str, Any]], bool]:
     entries = OPTIMIZER_BUILDER_REGISTRY.entries()
     if not entries:
         warn("no optimizer is installed, so the schema accepts none; install one with pip")
-    claims = Counter(entry.key for entry in entries)
-    for key in (key for key, number in claims.items() if number > 1):
-        names = " and ".join(entry.provider for entry in entries if entry.key == key)
-        warn(f"{key!r} is left out: it is claimed by {names}")
+    contested = contested_keys(entries)
+    for key, claimants in contested.items():
+        warn(f"{key!r} is left out: it is claimed by {' and '.join(entry.provider for entry in claimants)}")
     factories: dict[str, Mapping[str, Any]] = {}
-    complete = True
-    for examination in examine_all([entry for entry in entries if claims[entry.key] == 1], timeout=timeout):
+    complete = not contested
+    for examination in examine_all([entry for entry in entries if entry.key not in contested], timeout=timeout):
         entry = examination.entry
         if examination.schema is None:
             complete = False

@@ -6,14 +6,19 @@ import io
 import json
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+import click
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Report", "emit", "print_rows", "warn"]
+__all__ = ["Report", "emit", "kept_for_reports", "print_rows", "printable", "report_stream", "warn"]
 
+_stream: ContextVar[TextIO] = ContextVar("_stream", default=sys.stdout)
 _UNBROKEN = 10_000
 _NARROWEST_COLUMN = 15
 
@@ -32,15 +37,59 @@ class Report(Protocol):
         """Print the result for a person."""
 
 
+@contextmanager
+def kept_for_reports() -> Iterator[None]:
+    """Inside, standard output is for what goes to `report_stream()` alone.
+
+    Whatever else is written to it, by C code and by processes that are started too, goes to
+    standard error.
+    """
+    if sys.__stdout__ is None:
+        raise click.ClickException("the output can't be written: standard output is closed")
+    sys.__stdout__.flush()
+    own = os.dup(1)
+    # A character that the terminal can't show is no reason to fail.
+    encoding = getattr(sys.__stdout__, "encoding", None) or "utf-8"
+    stream = open(own, "w", encoding=encoding, errors="replace", closefd=False)  # noqa: SIM115
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            token = _stream.set(stream)
+            try:
+                yield
+                stream.flush()
+            finally:
+                _stream.reset(token)
+    finally:
+        os.dup2(own, 1)
+        # Nothing is left to be written, but where writing failed; it must not fail again.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), own)
+        stream.close()
+        os.close(own)
+
+
+def report_stream() -> TextIO:
+    """The standard output that the command was started with."""
+    return _stream.get()
+
+
 def emit(report: Report, as_json: bool) -> None:
-    """Print a report on the real standard output, whatever `sys.stdout` is redirected to."""
-    stream = sys.__stdout__
-    if stream is None:
-        raise OSError("standard output is closed")
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        # A character that the terminal can't show is no reason to fail.
-        reconfigure(errors="replace")
+    """Print a report.
+
+    Raises:
+        BrokenPipeError: who reads it has seen enough.
+        click.ClickException: it can't be written.
+    """
+    try:
+        _write(report, as_json, report_stream())
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise click.ClickException(f"the output can't be written: {error.strerror or error}") from error
+
+
+def _write(report: Report, as_json: bool, stream: TextIO) -> None:
     if as_json:
         is_unicode = stream.encoding.lower().replace("-", "") == "utf8"
         # No NaN, which JSON has no word for; and nothing replaced in it.
@@ -73,6 +122,7 @@ def print_rows(
     from rich.padding import Padding  # neither is of use to --json either
     from rich.table import Table
 
+    rows = [[printable(cell) for cell in row] for row in rows]
     kept = [i for i in range(len(headings)) if any(row[i] for row in rows)]
     if console.width < _NARROWEST_COLUMN * len(kept):
         for row in rows:
@@ -89,6 +139,11 @@ def print_rows(
     console.print(table)
 
 
+def printable(text: str) -> str:
+    """A stranger's text without what would steer a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def warn(message: str) -> None:
     """Say something on standard error that is not part of the report."""
-    sys.stderr.write(f"optim: warning: {message}\n")
+    sys.stderr.write(f"optim: warning: {printable(message)}\n")

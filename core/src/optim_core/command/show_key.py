@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from optim_core.command.key_factory import key_factory
+from optim_core.command.key_factory import key_factory, plot_command
 from optim_core.discovery import FactoryEntry
 from optim_core.inspection.argument_schemas import as_json
 from optim_core.inspection.description import ArgumentDescription, FactoryDescription, describe
@@ -96,9 +95,9 @@ class KeyDescription:
                 console.print(Padding(rule, (0, 0, 0, 2)))
 
     def _next(self) -> str:
-        values = self.example or {}
-        plot = shlex.join(["optim", "plot", self.entry.key, *(f"{n}={yaml_text(v)}" for n, v in values.items())])
-        return f"optim check config.yaml, or {plot}" if self.example is not None else "optim check config.yaml"
+        if self.example is None:
+            return "optim check config.yaml"
+        return f"optim check config.yaml, or {plot_command(self.entry.key, self.example)}"
 
 
 def show_key(key: str, *, only_yaml: bool) -> KeyDescription:

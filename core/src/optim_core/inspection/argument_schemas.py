@@ -83,10 +83,11 @@ class _YamlSchema(GenerateJsonSchema):
             result["items"] = first
         return result
 
-    def _common_set_schema(self, schema: Any) -> JsonSchemaValue:
-        result = super()._common_set_schema(schema)
-        result.pop("uniqueItems", None)  # a set is made of any list
-        return result
+    def set_schema(self, schema: core_schema.SetSchema) -> JsonSchemaValue:
+        return _of_any_list(super().set_schema(schema))
+
+    def frozenset_schema(self, schema: core_schema.FrozenSetSchema) -> JsonSchemaValue:
+        return _of_any_list(super().frozenset_schema(schema))
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         inner = self.generate_inner(schema["schema"])
@@ -136,6 +137,11 @@ class _YamlSchema(GenerateJsonSchema):
 
     def emit_warning(self, kind: Any, detail: str) -> None:
         """Keep quiet: what is left out of a schema was never in reach of YAML."""
+
+
+def _of_any_list(schema: JsonSchemaValue) -> JsonSchemaValue:
+    """The schema of a set, which is made of a list that may have an item twice."""
+    return {name: value for name, value in schema.items() if name != "uniqueItems"}
 
 
 def _schemas_of(adapters: Mapping[str, pydantic.TypeAdapter[Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
 from optim_core.arguments import notes_on
-from optim_core.configuration import ComponentSpec, Configuration
-from optim_core.errors import Problem
+from optim_core.configuration import ComponentSpec, Configuration, in_order
+from optim_core.errors import Problem, in_one_line
 from optim_core.inspection.curves import peak_step
 from optim_core.registry import OptimizerRegistry
 from optim_core.scheduled_optimizer import ScheduledOptimizer
@@ -16,10 +17,21 @@ from optim_core.scheduled_optimizer import ScheduledOptimizer
 __all__ = ["configuration_notes"]
 
 
+@dataclass(frozen=True)
+class _Course:
+    """How a component's rate goes: at its first step, at its last, where it is highest, where it begins."""
+
+    first: float
+    last: float
+    peak_step: int
+    total_steps: int
+    begins_at: int
+
+
 def configuration_notes(
     configuration: Configuration, registry: OptimizerRegistry, optimizers: Mapping[str, Optimizer]
-) -> list[Problem]:
-    """Every note, in the order of the file.
+) -> tuple[list[Problem], list[Problem]]:
+    """Every note, in the order of the file, and what keeps notes from being had.
 
     Args:
         configuration: as read.
@@ -27,34 +39,49 @@ def configuration_notes(
         optimizers: those that could be built, by component; over whatever parameters.
     """
     notes: list[Problem] = []
-    scheduled = {name: o for name, o in optimizers.items() if isinstance(o, ScheduledOptimizer)}
-    peaks = {name: peak_step(optimizer.schedule) for name, optimizer in scheduled.items()}
-    for name in optimizers:
+    problems: list[Problem] = []
+    courses: dict[str, _Course] = {}
+    for name, optimizer in optimizers.items():
         spec = configuration.specs[name]
-        found = notes_on(registry.get(spec.type), spec.params)
-        if name in scheduled:
-            found += _schedule_notes(name, spec, scheduled, peaks)
-        notes += [configuration.locate(note, spec, "params") for note in found]
-    return sorted(notes, key=lambda note: note.line or 0)
+        try:
+            notes += [
+                configuration.locate(note, spec, "params") for note in notes_on(registry.get(spec.type), spec.params)
+            ]
+            if isinstance(optimizer, ScheduledOptimizer):
+                courses[name] = _course(optimizer)
+        except Exception as error:
+            # A note's condition, or a schedule, may be anyone's.
+            message = f"its schedule or its notes fail: {in_one_line(error)}"
+            problems.append(configuration.locate(Problem("type", message, cause=error), spec))
+    for name in courses:
+        spec = configuration.specs[name]
+        notes += [configuration.locate(note, spec, "params") for note in _schedule_notes(name, spec, courses)]
+    return in_order(notes), problems
 
 
-def _schedule_notes(
-    name: str, spec: ComponentSpec, scheduled: Mapping[str, ScheduledOptimizer], peaks: Mapping[str, int]
-) -> Iterator[Problem]:
-    schedule, position = scheduled[name].schedule, scheduled[name].schedule_step
-    first, last = (schedule.options_at(step, schedule.peak_lr)["lr"] for step in (0, schedule.total_steps - 1))
-    if peaks[name] == 0 and first != last:
-        yield Problem(_named("warmup", spec), f"no warmup: the first update already has the highest rate, {first:g}")
-    if position >= schedule.total_steps:
-        message = f"starts at update {position:,}, past its horizon of {schedule.total_steps:,}: its rate never moves"
-        yield Problem(_named("epoch", spec), message)
-    later = {other: peak for other, peak in peaks.items() if peak >= schedule.total_steps and other != name}
+def _course(optimizer: ScheduledOptimizer) -> _Course:
+    schedule = optimizer.schedule
+    first, last = (float(schedule.options_at(s, schedule.peak_lr)["lr"]) for s in (0, schedule.total_steps - 1))
+    return _Course(first, last, peak_step(schedule), schedule.total_steps, optimizer.schedule_step)
+
+
+def _schedule_notes(name: str, spec: ComponentSpec, courses: Mapping[str, _Course]) -> Iterator[Problem]:
+    course = courses[name]
+    if course.peak_step == 0 and course.first != course.last:
+        message = f"no warmup: the first update already has the highest rate, {course.first:g}"
+        yield Problem(_given(spec, "warmup_steps", "warmup"), message)
+    if course.begins_at >= course.total_steps:
+        message = (
+            f"starts at update {course.begins_at:,}, past its horizon of {course.total_steps:,}: its rate never moves"
+        )
+        yield Problem(_given(spec, "last_epoch", "initial_step"), message)
+    later = {o: c.peak_step for o, c in courses.items() if c.peak_step >= course.total_steps and o != name}
     if later:
         others = ", ".join(f"{other!r} ({peak:,} updates)" for other, peak in later.items())
-        message = f"its horizon of {schedule.total_steps:,} updates ends before the warmup of {others} does"
-        yield Problem(_named("total_steps", spec), message)
+        message = f"its horizon of {course.total_steps:,} updates ends before the warmup of {others} does"
+        yield Problem(_given(spec, "total_steps"), message)
 
 
-def _named(part: str, spec: ComponentSpec) -> str:
-    """The first given argument whose name has `part` in it: where a person would look; else nothing."""
-    return next((name for name in spec.params if part in name), "")
+def _given(spec: ComponentSpec, *names: str) -> str:
+    """The first of the usual names that was given, so that the note stands at its line; else nothing."""
+    return next((name for name in names if name in spec.params), "")

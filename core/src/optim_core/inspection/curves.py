@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from optim_core.errors import OptimError
+from optim_core.errors import OptimError, in_one_line
 from optim_core.factory import OptimizerFactory
 from optim_core.inspection.dummy_steps import Track, numbers_of, recorded_steps
 from optim_core.inspection.trial import trial_optimizer
@@ -177,7 +177,8 @@ def stepped_curves(
     """
     try:
         records = recorded_steps(optimizer, track(range(horizon), component))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # An optimizer may be anyone's.
         raise CurveError(component, type_key, f"a step fails on a dummy parameter: {_described(error)}") from error
     empty = Curve(component, type_key, horizon, (), (), stepped=True)
     return _distinct([_sampled(record.at, horizon, empty, probes=_EVERY_STEP) for record in records])
@@ -243,6 +244,6 @@ def _joined(*notes: str | None) -> str | None:
     return "; ".join(filter(None, notes)) or None
 
 
-def _described(error: BaseException | None) -> str:
-    said = " ".join(f"{type(error).__name__}: {error}".split())
+def _described(error: BaseException) -> str:
+    said = in_one_line(error)
     return said if len(said) <= 300 else f"{said[:297]}..."

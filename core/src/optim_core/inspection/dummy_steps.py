@@ -110,15 +110,15 @@ def _first_step(optimizer: Optimizer) -> Callable[[], object]:
         closure()
         optimizer.step()
 
-    try:
-        without()
-    except Exception as error:
-        # Some need a closure, whether their signature says so or not.
-        if "closure" not in inspect.signature(optimizer.step).parameters:
-            raise
+    # Some need a closure, whether their signature says so or not.
+    takes_closure = "closure" in inspect.signature(optimizer.step).parameters
+    failures: list[Exception] = []
+    for make_step in [without, with_closure] if takes_closure else [without]:
         try:
-            with_closure()
-        except Exception:
-            raise error from None
-        return with_closure
-    return without
+            make_step()
+        except Exception as error:
+            # Whatever a stranger's step raises; it counts where the other way fails as well.
+            failures.append(error)
+        else:
+            return make_step
+    raise failures[0]

@@ -1,7 +1,7 @@
 """One installed plugin, imported and checked: what `optim_core.inspection.isolation` runs in a process of its own.
 
-As `python -m optim_core.inspection.examination REQUEST` it writes its result, one JSON document, to the
-standard output that it was started with; whatever a plugin prints goes to standard error.
+Its `main` is given a request and writes the result, one JSON document, to the standard output that
+the process was started with; whatever a plugin prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import faulthandler
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from optim_core.discovery import HOOKS_GROUP, find_entries
-from optim_core.errors import OptimError
+from optim_core.errors import OptimError, in_one_line
 from optim_core.registry import load_factory
 
 __all__ = ["TORCH", "examine"]
@@ -68,16 +69,12 @@ def _problem_of_example(target: type, example: Any) -> str | None:
         trial_optimizer(construct_factory(target, example))
     except Exception as error:
         # Whatever a stranger's code raises is what there is to report.
-        return f"it can't be built with its own example_params: {_said(error)}"
+        return f"it can't be built with its own example_params: {in_one_line(error)}"
     return None
 
 
 def _cause(error: BaseException) -> str:
-    return _said(error.__cause__ or error)
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    return in_one_line(error.__cause__ or error)
 
 
 def _examine_torch() -> dict[str, Any]:
@@ -85,14 +82,20 @@ def _examine_torch() -> dict[str, Any]:
         import torch
     except Exception as error:
         # A broken installation of PyTorch can fail in any way.
-        return {"problem": f"it can't be imported: {_said(error)}"}
-    accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"problem": None, "version": torch.__version__, "cuda": torch.version.cuda, "devices": accelerators}
+        return {"problem": f"it can't be imported: {in_one_line(error)}"}
+    return {"problem": None, "version": torch.__version__, "cuda": torch.version.cuda, "devices": _devices(torch.cuda)}
 
 
-def main(arguments: list[str]) -> None:
-    """Carry out the request that is the only argument, a JSON document."""
-    request = json.loads(arguments[0])
+def _devices(cuda: Any) -> list[str]:
+    try:
+        return [cuda.get_device_name(index) for index in range(cuda.device_count())]
+    except Exception as error:
+        # A driver's fault is none of the installation's, and can take any form.
+        return [f"not to be had ({in_one_line(error)})"]
+
+
+def main(request: Mapping[str, Any]) -> None:
+    """Carry out a request: `what` to examine, within how many seconds (`timeout`)."""
     # From here on whatever is printed, by C code too, is no part of the result.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -105,7 +108,3 @@ def main(arguments: list[str]) -> None:
     # Threads that a plugin started, and what it has at exit, are of no interest any more.
     sys.stderr.flush()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Any
 
 from optim_core.discovery import FactoryEntry
@@ -22,6 +23,16 @@ __all__ = ["Examination", "examine_all", "examine_torch"]
 
 _GRACE = 10.0  # seconds for a process to start and to end, beside its examination
 _SHOWN = 200  # characters of what a process said last
+# The same modules are found as by this process; not by the environment, which what a plugin starts has too.
+_START = """
+import json, sys
+request = json.loads(sys.argv[1])
+sys.path[:] = dict.fromkeys([*request["path"], *sys.path])
+from optim_core.inspection.examination import main
+main(request)
+"""
+# As faulthandler begins; the first place below is where the process was.
+_HANGS = re.compile(r'^Timeout \(\d+:\d\d:\d\d.*?File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -43,17 +54,38 @@ class Examination:
     seconds: float = 0.0
 
 
-@dataclass
 class _Processes:
     """The processes that run now; none is left behind when the examination ends, however it ends."""
 
-    running: set[subprocess.Popen[bytes]] = field(default_factory=set)
-    ended: bool = False
+    def __init__(self) -> None:
+        # Started and noted at once: one that is started while all are ended would be missed.
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
 
-    def kill(self) -> None:
-        self.ended = True
-        for process in list(self.running):
-            _kill(process)
+    def start(self, arguments: Sequence[str], answer: IO[bytes], said: IO[bytes]) -> subprocess.Popen[bytes] | None:
+        """Start a process; none any more once all were ended."""
+        with self._lock:
+            if self._ended:
+                return None
+            process = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=answer, stderr=said, start_new_session=True
+            )
+            self._running.add(process)
+            return process
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """End a process, and whatever it has left running."""
+        _kill(process)
+        with self._lock:
+            self._running.discard(process)
+
+    def end_all(self) -> None:
+        """End every process, and start none any more."""
+        with self._lock:
+            self._ended = True
+            for process in self._running:
+                _kill(process)
 
 
 def examine_all(entries: Iterable[FactoryEntry], *, timeout: float) -> list[Examination]:
@@ -88,7 +120,7 @@ def _ask(questions: Sequence[Any], timeout: float) -> list[dict[str, Any]]:
             return list(pool.map(lambda question: _examined(question, timeout, processes), questions))
         except BaseException:
             # Ctrl-C above all: the pool waits for its threads, and those wait for their processes.
-            processes.kill()
+            processes.end_all()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -100,29 +132,18 @@ def _examined(question: Any, timeout: float, processes: _Processes) -> dict[str,
 
 
 def _run(question: Any, timeout: float, processes: _Processes) -> dict[str, Any]:
-    if processes.ended:
-        return {"problem": "it was not examined"}
-    request = json.dumps({"what": question, "timeout": timeout})
-    # The same modules as this process finds, and nothing from the current folder beside them.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    request = json.dumps({"what": question, "timeout": timeout, "path": sys.path})
     # Files, not pipes: a process that a plugin leaves behind would hold those open.
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "optim_core.inspection.examination", request],
-            stdin=subprocess.DEVNULL,
-            stdout=answer,
-            stderr=said,
-            env=environment,
-            start_new_session=True,
-        )
-        processes.running.add(process)
+        process = processes.start([sys.executable, "-P", "-c", _START, request], answer, said)
+        if process is None:
+            return {"problem": "it was not examined"}
         try:
             status = process.wait(timeout + _GRACE)
         except subprocess.TimeoutExpired:
             return {"problem": f"it was not imported and checked within {timeout:g} s"}
         finally:
-            _kill(process)
-            processes.running.discard(process)
+            processes.end(process)
         if status == 0:
             return _result(_read(answer))
         return {"problem": _how_it_ended(status, _read(said), timeout)}
@@ -143,10 +164,10 @@ def _result(answer: str) -> dict[str, Any]:
 
 
 def _how_it_ended(status: int, said: str, timeout: float) -> str:
-    if "Timeout (" in said:
-        place = re.search(r'File "(?P<file>[^"]+)", line (?P<line>\d+)', said[said.rindex("Timeout (") :])
-        where = f" (it hangs at {place['file']}, line {place['line']})" if place else ""
-        return f"it was not imported and checked within {timeout:g} s{where}"
+    place = _HANGS.search(said)
+    if status == 1 and place is not None:
+        where = f"it hangs at {place['file']}, line {place['line']}"
+        return f"it was not imported and checked within {timeout:g} s ({where})"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = f"; the last it said: {lines[-1][:_SHOWN]}" if lines else ""
     if status < 0:
