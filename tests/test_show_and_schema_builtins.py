@@ -45,7 +45,7 @@ def test_yaml_of_a_built_in_works_as_pasted(key: str, tmp_path: Path, schema: Dr
     configuration = read_configuration(file)
     factories = component_factories(configuration, OPTIMIZER_BUILDER_REGISTRY)
 
-    assert (configuration.problems, factories.problems) == ((), ())
+    assert (configuration.problems, factories.problems) == ((), {})
     assert list(factories.factories) == ["my_component"]
     assert schema.is_valid(yaml.safe_load(shown.yaml))
 

@@ -267,6 +267,9 @@ def problems_of_pydantic(error: pydantic.ValidationError, *prefix: str) -> list[
         location = [*prefix, *(part for part in detail["loc"] if _typed_by_a_person(part))]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
         message = detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+        # YAML has lists only.
+        message = message.replace("a valid tuple", "a list").replace(" after validation", "")
+        message = re.sub(r"^(?:Tuple|List) should have", "must have", message)
         messages.setdefault(path, [])
         if message not in messages[path]:
             messages[path].append(message[:1].lower() + message[1:])

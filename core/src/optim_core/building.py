@@ -21,6 +21,7 @@ from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
 
 __all__ = ["UncoveredParametersWarning", "build_configured", "build_optimizers"]
 
+_MOST_LISTED = 10
 _log = logging.getLogger(__name__)
 
 
@@ -195,7 +196,9 @@ def _build_problems(error: ValueError | TypeError) -> list[Problem]:
 
 
 def _describe_uncovered(counts: Mapping[str, int]) -> str:
-    parts = ", ".join(f"{name} ({count:,} parameters)" for name, count in counts.items())
+    listed = [f"{name} ({count:,} parameters)" for name, count in counts.items()]
+    more = f" and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
+    parts = ", ".join(listed[:_MOST_LISTED]) + more
     total = sum(counts.values())
     return (
         f"{total:,} trainable parameters have no optimizer and will not be trained: {parts}. List their components in "

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from optim_core.errors import Problem
 from optim_core.spelling import nearest
 
-__all__ = ["Component", "ComponentSource", "is_sharded", "named_modules_of", "unwrapped"]
+__all__ = ["Component", "ComponentSource", "is_sharded", "named_modules_of", "size_of", "unwrapped"]
 
 Models = nn.Module | Mapping[str, nn.Module]
 """What is trained: modules by component, or one module whose submodules are the components."""
@@ -61,14 +62,38 @@ class ComponentSource:
         return Problem("", "no such component", self._hint(name))
 
     def uncovered(self, covered: set[int]) -> dict[str, int]:
-        """The trainable parameters of each top part that are not among `covered` (by `id`), counted."""
-        counts: dict[str, int] = {}
+        """How many trainable parameters are not among `covered` (by `id`), by the part that has them."""
+        counts = {
+            part: sum(size_of(p) for p in parameters if p.requires_grad)
+            for part, parameters in self.parts_without(covered).items()
+        }
+        return {part: count for part, count in counts.items() if count}
+
+    def parts_without(self, covered: set[int]) -> dict[str, list[nn.Parameter]]:
+        """The parameters that are not among `covered` (by `id`), by the part that has them.
+
+        A part is the outermost module of which nothing is covered; or a parameter, where something
+        else of its module is.
+        """
+        parts: dict[str, list[nn.Parameter]] = {}
         seen = set(covered)
-        for part, parameter in self._parameters_by_part():
-            if parameter.requires_grad and id(parameter) not in seen:
-                seen.add(id(parameter))
-                counts[part] = counts.get(part, 0) + parameter.numel()
-        return counts
+
+        def visit(module: nn.Module, path: str) -> None:
+            fresh = [p for p in module.parameters() if id(p) not in seen]
+            if fresh and path and not any(id(p) in covered for p in module.parameters()):
+                parts[path] = fresh
+                seen.update(map(id, fresh))
+            elif fresh:
+                for name, parameter in module.named_parameters(path, recurse=False):
+                    if id(parameter) not in seen:
+                        parts[name] = [parameter]
+                        seen.add(id(parameter))
+                for name, child in module.named_children():
+                    visit(unwrapped(child), f"{path}.{name}" if path else name)
+
+        for root, module in self.roots.items():
+            visit(module, root)
+        return parts
 
     def sharding_modules(self) -> list[Any]:
         """The modules that `fully_shard` was applied to, each with PyTorch's `reshard()`."""
@@ -77,11 +102,6 @@ class ComponentSource:
         if fsdp is None:
             return []
         return [m for root in self.roots.values() for m in root.modules() if isinstance(m, fsdp.FSDPModule)]
-
-    def _parameters_by_part(self) -> Iterator[tuple[str, nn.Parameter]]:
-        for root, module in self.roots.items():
-            for name, parameter in module.named_parameters():
-                yield root or name.split(".")[0], parameter
 
     def _hint(self, name: str) -> str:
         names = [
@@ -94,6 +114,11 @@ class ComponentSource:
             return "Did you mean " + " or ".join(map(repr, near)) + "?"
         top = [n for n in names if n and "." not in n]
         return "Known: " + ", ".join(top) if top else "There are no components to name"
+
+
+def size_of(parameter: Tensor) -> int:
+    """The number of elements; none of a parameter that a lazy module is still to make."""
+    return 0 if is_lazy(parameter) else parameter.numel()
 
 
 def named_modules_of(models: Models) -> dict[str, nn.Module]:

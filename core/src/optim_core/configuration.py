@@ -131,12 +131,13 @@ def _interpret(document: object, source: str, lines: Mapping[_Path, int]) -> Con
     if not isinstance(components, Mapping):
         raise _unusable(source, path, f"must map components to optimizers, not be {_kind(components)}", None, line)
     if not prefix and not any(map(_looks_like_spec, components.values())):
-        raise _unusable(
-            source,
-            "",
-            "has no 'model.component_optims', and no part of it is a component with a 'type'",
-            "Write the components under model.component_optims",
-        )
+        misplaced = _component_optims_elsewhere(components)
+        if misplaced is None:
+            message = "has neither 'model.component_optims' nor a component with a 'type' at its top"
+            raise _unusable(source, "", message, "Write the components under model.component_optims")
+        dotted = ".".join(map(str, misplaced))
+        message = "the components are looked for under 'model.component_optims', or at the top"
+        raise _unusable(source, dotted, message, "Rename or move it", lines.get(misplaced))
     specs: dict[str, ComponentSpec] = {}
     problems: list[Problem] = []
     for component, spec in components.items():
@@ -150,6 +151,19 @@ def _interpret(document: object, source: str, lines: Mapping[_Path, int]) -> Con
             if params is None or isinstance(params, Mapping):
                 specs[component] = ComponentSpec(component, spec["type"], usable, below)
     return Configuration(source, specs, tuple(problems), lines, prefix)
+
+
+def _component_optims_elsewhere(document: Mapping[Any, Any], path: _Path = ()) -> _Path | None:
+    """Where something called like `component_optims` stands, not too deep."""
+    for key, value in document.items():
+        if nearest(key, ["component_optims"]):
+            return (*path, key)
+        found = (
+            _component_optims_elsewhere(value, (*path, key)) if isinstance(value, Mapping) and len(path) < 2 else None
+        )
+        if found:
+            return found
+    return None
 
 
 def _looks_like_spec(value: object) -> bool:
@@ -168,7 +182,7 @@ def _spec_problems(
     unknown = [key for key in spec if key not in _SPEC_KEYS]
     for key in unknown:
         near = nearest(key, _SPEC_KEYS)
-        hint = f"Did you mean {near[0]!r}?" if near else "A component has 'type' and 'params'"
+        hint = f"Did you mean {near[0]!r}?" if near else "A component has 'type' and, for arguments, 'params'"
         yield Problem(f"{path}.{key}", "no such key", hint, lines.get((*place, key)))
     if "type" not in spec:
         yield Problem(f"{path}.type", "required, but not given", "It names the optimizer", line)
@@ -244,7 +258,9 @@ def _parse(text: str, source: str) -> tuple[object, dict[_Path, int]]:
         line = text.count("\n", 0, error.position) + 1
         message = f"the character #x{ord(text[error.position]):04x} is not allowed"
         raise ConfigurationError(source, [Problem("is no valid YAML", message, None, line, error)]) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except RecursionError as error:
+        raise ConfigurationError(source, [Problem("the file", "is nested too deeply", cause=error)]) from error
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigurationError(source, [Problem("is no valid YAML", str(error), cause=error)]) from error
     finally:
         if loader is not None:

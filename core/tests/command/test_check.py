@@ -349,7 +349,7 @@ def test_a_model_shows_who_owns_which_parameters(check: Check) -> None:
     assert "config.yaml:8: note: model.component_optims.frozen: is frozen, and so skipped" in out
     assert "config.yaml: note: extra: 110 trainable parameters have no optimizer and will not be trained" in out
     (uncovered,) = [line for line in out.splitlines() if line.startswith("extra")]
-    assert uncovered.split() == ["extra", "none:", "not", "trained", "110"]
+    assert uncovered.split() == ["extra", "none", "110", "0"]
 
 
 @pytest.mark.usefixtures("model")
@@ -361,7 +361,54 @@ def test_ownership_as_json(check: Check) -> None:
         ("decoder", "SGD", 8, 0),
         ("frozen", None, 0, 30),
     ]
-    assert model["uncovered"] == {"extra": 110}
+    assert (model["uncovered"], model["frozen_elsewhere"]) == ({"extra": 110}, {})
+
+
+DEEP = """
+import torch
+
+def build():
+    model = torch.nn.Module()
+    model.scale = torch.nn.Parameter(torch.ones(3))
+    model.net = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 2), "decoder": torch.nn.Linear(2, 4)})
+    model.tied = torch.nn.Linear(2, 2)
+    model.tied.weight = model.net["encoder"].weight
+    model.statue = torch.nn.Linear(5, 5).requires_grad_(False)
+    model.lazy = torch.nn.LazyLinear(3)
+    return model
+"""
+
+
+def test_what_no_component_has_is_named_as_exactly_as_can_be(check: Check, folder: Path) -> None:
+    (folder / "deepmodel.py").write_text(DEEP)
+    _, out, _ = check("net.encoder: {type: plain}", "--model", "deepmodel:build", "--json")
+    model: dict[str, Any] = json.loads(out)["model"]
+    assert model["uncovered"] == {"scale": 3, "net.decoder": 12, "tied.bias": 2}
+    assert model["frozen_elsewhere"] == {"statue": 30}
+    _, out, _ = check("net.encoder: {type: plain}", "--model", "deepmodel:build")
+    assert out.count("Make it part of a component, or freeze it with requires_grad_(False)") == 3
+    (statue,) = [line.split() for line in out.splitlines() if line.startswith("statue")]
+    assert statue == ["statue", "none", "0", "30"]
+
+
+MISPLACED = {
+    "modle:\n  component_optims: {a: {type: plain}}": "config.yaml:2: modle.component_optims: ",
+    "component_optims: {a: {type: plain}}": "config.yaml:1: component_optims: ",
+    "Model:\n  Component_Optims: {a: {type: plain}}": "config.yaml:2: Model.Component_Optims: ",
+    "cfg:\n  model:\n    component_optims: {a: {type: plain}}": "config.yaml:3: cfg.model.component_optims: ",
+}
+
+
+@pytest.mark.parametrize(("text", "place"), MISPLACED.items())
+def test_components_in_the_wrong_place_are_found_and_named(check: Check, text: str, place: str) -> None:
+    status, _, err = check(text)
+    assert status == 1
+    assert f"optim: error: {place}the components are looked for under 'model.component_optims', or at the top" in err
+
+
+def test_a_peak_that_is_never_reached_is_noted(check: Check) -> None:
+    _, out, _ = check("encoder: {type: warm, params: {peak_lr: 1.0, total_steps: 1}}")
+    assert "its rate never comes near its peak of 1: the highest is 0" in out
 
 
 @pytest.mark.usefixtures("model")
@@ -392,7 +439,7 @@ def test_components_by_name_will_do_as_a_model(check: Check, reference: str) -> 
         ("mymodel.py:build", 2, "'mymodel.py' is a file's name, not a module's, as in train:build_model"),
         ("./mymodel.py:build", 2, "'./mymodel.py' is a file's name"),
         ("mymodel:biuld", 2, "there is no 'biuld' in it. Did you mean 'build'?"),
-        ("mymodel:number", 2, "is a int, neither callable nor a module"),
+        ("mymodel:number", 2, "is neither callable nor a module (int)"),
         ("mymodel:raising", 1, "calling it, without arguments, raises RuntimeError: no weights on this machine"),
         ("mymodel:of", 1, "calling it, without arguments, raises TypeError: of() missing 1 required"),
         ("mymodel:print", 2, "there is no 'print' in it"),

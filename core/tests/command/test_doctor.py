@@ -24,8 +24,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 Install = Callable[..., Path]
 GOOD = """
 class Factory:
-    "Does nothing."
-    def __init__(self, lr: float = 0.1): ...
+    "Needs a rate."
+    def __init__(self, lr: float): ...
     def build(self, params): ...
 """
 METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
@@ -97,12 +97,16 @@ BROKEN = {
     ),
     "example": (
         "class Factory:\n    example_params = {'l': 1}\n    def __init__(self, lr=1): ...\n    def build(self, _): ...",
-        "it can't be built with its own example_params: InvalidArgumentsError: Factory: l: no such argument. "
+        "no optimizer can be built with its own example_params: InvalidArgumentsError: Factory: l: no such argument. "
         "Did you mean 'lr'?",
+    ),
+    "builds_text": (
+        "class Factory:\n    def build(self, params): return 'text'",
+        "no optimizer can be built with its defaults: TypeError: build() returned a str, not a torch.optim.Optimizer",
     ),
     "builds_nothing": (
         "class Factory:\n    example_params = {}\n    def build(self, params): ...",
-        "it can't be built with its own example_params: TypeError: build() returned a NoneType, not a "
+        "no optimizer can be built with its own example_params: TypeError: build() returned a NoneType, not a "
         "torch.optim.Optimizer",
     ),
 }
@@ -148,6 +152,7 @@ def test_what_a_plugin_leaves_running_is_ended(distribution: Install, doctor: Ru
         process = subprocess.Popen(['sleep', '300'])
         open({str(note)!r}, 'w').write(str(process.pid))
         class Factory:
+            def __init__(self, lr): ...
             def build(self, params): ...
     """
     distribution("optim-leaving", factories={"leaving": "leaving:Factory"}, modules={"leaving": source})
@@ -319,6 +324,7 @@ def test_the_environment_of_what_a_plugin_starts_is_the_user_s_own(distribution:
         import optim_core
         assert "PYTHONPATH" not in os.environ or os.environ["PYTHONPATH"] == os.environ["EXPECTED"]
         class Factory:
+            def __init__(self, lr): ...
             def build(self, params): ...
     """
     distribution("optim-asking", factories={"asking": "asking:Factory"}, modules={"asking": source})

@@ -21,9 +21,11 @@ class Lion:
 
     And more about it.
     """
+    def __init__(self, lr): ...
     def build(self, params): ...
 
 class Tiger:
+    def __init__(self, lr): ...
     def build(self, params): ...
 '''
 
@@ -125,6 +127,27 @@ def test_a_narrow_terminal_gets_one_value_a_line(distribution: Install, optim: R
     assert max(map(len, lines)) <= 36
     at = lines.index("lion")
     assert lines[at + 1 : at + 3] == ["  distribution: optim-lion", "  version: 1.0"]
+
+
+def test_what_may_be_copied_is_never_folded(distribution: Install, optim: Run) -> None:
+    summary = "A summary of so many words that no terminal has room for them beside the rest"
+    key = {"a_key_of_some_length": "l:L"}
+    distribution(
+        "optim-distribution-of-length", factories=key, metadata=described("optim-distribution-of-length", summary)
+    )
+    for width in ("40", "60", "80", "100"):
+        result = optim("list", COLUMNS=width)
+        assert max(map(len, result.stdout.splitlines())) <= int(width)
+        assert "a_key_of_some_length" in result.stdout
+        assert "optim-distribution-of-length" in result.stdout
+
+
+def test_a_malformed_key_is_marked(distribution: Install, optim: Run) -> None:
+    distribution("optim-odd", factories={"Odd Key": "l:L"})
+    result = optim("list", "--json")
+    assert result.returncode == 1
+    assert "lower-case letters" in listed(result)["Odd Key of optim-odd"]["problem"]
+    assert optim("check", "nothere.yaml").stderr.startswith("optim: error: ")
 
 
 def test_a_pipe_gets_a_line_a_row_without_colour_or_padding(distribution: Install, optim: Run) -> None:

@@ -274,6 +274,20 @@ def test_the_scale_of_a_picture_can_be_chosen(scale: str, expected: str) -> None
     assert lowest.count(expected) == (2 if scale == "linear" else 1)
 
 
+def test_steps_are_logarithmic_where_horizons_are_far_apart(config: Callable[..., str]) -> None:
+    near = {"one": spec(peak_lr=0.1, total_steps=1000), "two": spec(peak_lr=0.1, total_steps=20_000)}
+    assert "step (optimizer updates)" in texts(svg(config(**near)))
+    far = near | {"three": spec(peak_lr=0.1, total_steps=2_000_000)}
+    assert "step (optimizer updates, logarithmic)" in texts(svg(config(**far)))
+
+
+def test_long_names_stay_different_in_the_legend(config: Callable[..., str]) -> None:
+    names = [f"encoder.layers.attention.{part}.projection.weight_block" for part in ("query", "value")]
+    components = {name: spec(peak_lr=0.1 * number) for number, name in enumerate(names, 1)}
+    words = "".join(texts(svg(config(**components)))).replace(" ", "")
+    assert all(name in words for name in names)
+
+
 def test_rates_that_are_no_numbers_are_drawn_as_far_as_they_are() -> None:
     curves = [
         Curve("a", "kind", 3, (0, 1, 2), (math.nan, math.inf, 0.1)),

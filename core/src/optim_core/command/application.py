@@ -28,7 +28,7 @@ _timeout = click.option(
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="How long one plugin may take to be imported and checked.",
+    help="How long one plugin may take to be imported and checked, where every one is.",
 )
 
 
@@ -81,7 +81,7 @@ def show_command(key: str, only_yaml: bool, as_json: bool) -> NoReturn:
 
 
 @optim.command("check", cls=Command, short_help="Check a configuration; report every problem at once.")
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--model",
     metavar="MODULE:CALLABLE",
@@ -114,7 +114,7 @@ def check_command(config: Path, model: str | None, as_json: bool) -> NoReturn:
 )
 @click.option(
     "--steps",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 20_000_000),
     metavar="N",
     help="How many optimizer updates to draw, in place of each component's own horizon.",
 )

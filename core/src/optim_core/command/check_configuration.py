@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,11 @@ class ConfigurationReport:
             "components": [vars(component) for component in self.components],
             "model": None
             if owned is None
-            else {"components": [vars(owner) for owner in owned.owners], "uncovered": dict(owned.uncovered)},
+            else {
+                "components": [vars(owner) for owner in owned.owners],
+                "uncovered": dict(owned.uncovered),
+                "frozen_elsewhere": dict(owned.frozen_elsewhere),
+            },
         }
 
     def render(self, console: Console) -> None:
@@ -89,8 +93,7 @@ class ConfigurationReport:
         if self.ownership is not None:
             headings: tuple[str, ...] = ("component", "type", "optimizer", "tensors", "trainable", "frozen")
             owned = [_owner_row(owner) for owner in self.ownership.owners]
-            uncovered = self.ownership.uncovered.items()
-            owned += [(part, "", "none: not trained", "", f"{count:,}", "") for part, count in uncovered]
+            owned += [(part, "", "none", "", *counts) for part, counts in _unowned(self.ownership)]
             print_rows(console, headings, owned, numeric=("tensors", "trainable", "frozen"))
         else:
             headings = ("component", "type", "optimizer", "lr", "peak lr", "horizon in updates")
@@ -166,7 +169,7 @@ def _ownership_notes(configuration: Configuration, owned: Ownership | None) -> l
                 configuration.locate(Problem("", "is frozen, and so skipped: nothing in it is trainable"), spec)
             )
     for part, count in owned.uncovered.items() if owned else ():
-        hint = "List its component in the configuration, or freeze it with requires_grad_(False)"
+        hint = "Make it part of a component, or freeze it with requires_grad_(False)"
         notes.append(Problem(part, f"{count:,} trainable parameters have no optimizer and will not be trained", hint))
     return notes
 
@@ -193,6 +196,13 @@ def _summary_row(summary: ComponentSummary) -> tuple[str, ...]:
     rates = ("" if rate is None else f"{rate:g}" for rate in (summary.learning_rate, summary.peak_lr))
     horizon = "" if summary.total_steps is None else f"{summary.total_steps:,}"
     return (summary.component, summary.type, summary.optimizer, *rates, horizon)
+
+
+def _unowned(ownership: Ownership) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The parts without an optimizer, and how much of them is trainable and frozen."""
+    for part in dict.fromkeys([*ownership.uncovered, *ownership.frozen_elsewhere]):
+        trainable, frozen = ownership.uncovered.get(part, 0), ownership.frozen_elsewhere.get(part, 0)
+        yield part, (f"{trainable:,}", f"{frozen:,}")
 
 
 def _owner_row(owner: Owner) -> tuple[str, ...]:

@@ -55,8 +55,8 @@ def read_file(path: Path) -> Configuration:
         CommandError: there is no such file (status 2).
         ConfigurationError: there is, but nothing can be read from it.
     """
-    # Not Path's own, which raises for a name that is too long.
-    if not os.path.exists(path):
+    # Not Path's own, which raises for a name that is too long. A link that leads nowhere can't be read.
+    if not os.path.lexists(path):
         raise no_such_file(path)
     return read_configuration(path)
 
@@ -67,8 +67,9 @@ def no_such_file(path: Path) -> CommandError:
         there = [file.name for file in sorted(path.parent.iterdir()) if file.suffix.lower() in SUFFIXES]
     except OSError:
         there = []
-    near = nearest(path.name, there)
-    hint = f". Did you mean {str(path.with_name(near[0]))!r}?" if near else ""
+    by_stem = {Path(name).stem: name for name in there}
+    near = nearest(path.stem, list(by_stem))
+    hint = f". Did you mean {str(path.with_name(by_stem[near[0]]))!r}?" if near else ""
     return CommandError(f"{path}: there is no such file{hint}", status=2)
 
 

@@ -125,8 +125,10 @@ def examine_environment(*, timeout: float) -> EnvironmentReport:
     """
     entries = [*find_entries(FACTORIES_GROUP), *find_entries(HOOKS_GROUP)]
     usable = [entry for entry in entries if not entry.disabled]
+    # A malformed key is of no use whatever it stands for.
+    examinable = [e for e in usable if e.group == HOOKS_GROUP or is_well_formed(e.key)]
     torch = examine_torch(timeout=timeout)
-    examined = {examination.entry: examination for examination in examine_all(usable, timeout=timeout)}
+    examined = {examination.entry: examination for examination in examine_all(examinable, timeout=timeout)}
     providers = sorted({entry.distribution for entry in usable})
     faults = [
         Fault(f"{fault.distribution} {fault.version}", fault.problem, (_pip("install", *fault.install),))
@@ -136,7 +138,7 @@ def examine_environment(*, timeout: float) -> EnvironmentReport:
         faults.append(Fault("torch", str(torch["problem"]), (_pip("install", "--force-reinstall", "torch"),)))
     contested = contested_keys(entry for entry in usable if entry.group == FACTORIES_GROUP)
     faults += [_contest_fault(key, claimants) for key, claimants in contested.items()]
-    by_entry = {entry: _entry_faults(entry, examined[entry]) for entry in usable}
+    by_entry = {entry: _entry_faults(entry, examined.get(entry)) for entry in usable}
     faults += [fault for found in by_entry.values() for fault in found]
     states = []
     for entry in entries:
@@ -148,16 +150,14 @@ def examine_environment(*, timeout: float) -> EnvironmentReport:
     return EnvironmentReport(versions, torch, states, faults)
 
 
-def _entry_faults(entry: FactoryEntry, examination: Examination) -> list[Fault]:
-    subject = _subject(entry)
-    faults = []
-    if entry.group == FACTORIES_GROUP and not is_well_formed(entry.key):
+def _entry_faults(entry: FactoryEntry, examination: Examination | None) -> list[Fault]:
+    if examination is None:
         problem = "its key can't be used: a key has lower-case letters, digits and _ . - only"
-        faults.append(Fault(subject, problem, _without(entry)))
-    if examination.problem:
-        remedies = (_pip("install", "--force-reinstall", *installed_from(entry.distribution)), *_without(entry))
-        faults.append(Fault(subject, examination.problem, remedies))
-    return faults
+        return [Fault(_subject(entry), problem, _without(entry))]
+    if not examination.problem:
+        return []
+    remedies = (_pip("install", "--force-reinstall", *installed_from(entry.distribution)), *_without(entry))
+    return [Fault(_subject(entry), examination.problem, remedies)]
 
 
 def _contest_fault(key: str, claimants: Sequence[FactoryEntry]) -> Fault:
@@ -168,7 +168,7 @@ def _contest_fault(key: str, claimants: Sequence[FactoryEntry]) -> Fault:
 
 
 def _subject(entry: FactoryEntry) -> str:
-    return f"{entry.key} of {entry.distribution} {entry.version} ({entry.value})"
+    return f"{entry.key or '(no key)'} of {entry.distribution} {entry.version} ({entry.value})"
 
 
 def _without(entry: FactoryEntry) -> tuple[str, str]:

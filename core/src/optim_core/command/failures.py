@@ -7,6 +7,7 @@ that nobody provides. Status 1 is everything that was found wrong while followin
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import traceback
 import warnings
@@ -61,6 +62,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            # `list` and `doctor` show keys that are malformed; elsewhere they are none of the matter.
+            logging.getLogger("optim_core.registry").setLevel(logging.ERROR)
             with kept_for_reports(), _short_warnings():
                 return super().invoke(ctx)
         except BrokenPipeError:

@@ -48,11 +48,11 @@ def shortened(text: str, width: int, ellipsis: str = "…") -> str:
 
 def component_names(curves: Sequence[Curve], width: int, ellipsis: str = "…") -> list[str]:
     """The names of the components of curves that can't be told apart, each in at most `width` columns."""
-    names = []
-    for curve in curves:
-        group = "" if curve.group is None else f" (group {curve.group})"
-        names.append(shortened(curve.component, width - len(group), ellipsis) + group)
-    return names
+    groups = ["" if curve.group is None else f" (group {curve.group})" for curve in curves]
+    return [
+        shortened(curve.component, width - len(group), ellipsis) + group
+        for curve, group in zip(curves, groups, strict=True)
+    ]
 
 
 def type_names(curves: Sequence[Curve], width: int, ellipsis: str = "…") -> list[str]:

@@ -37,7 +37,7 @@ def build_model(reference: str) -> Models:
     target = _attribute_of(_module_of(module_name, reference), attribute, reference)
     if not isinstance(target, (nn.Module, Mapping)):
         if not callable(target):
-            message = f"--model {reference!r}: is a {type(target).__name__}, neither callable nor a module"
+            message = f"--model {reference!r}: is neither callable nor a module ({type(target).__name__})"
             raise CommandError(message, status=2)
         try:
             target = target()

@@ -49,6 +49,8 @@ _SETTINGS: dict[Any, Any] = {
 }
 _TICKS = (1, 2, 5, 10)
 _WIDTH, _PANEL, _MORE = 10.5, 4.6, 1.7  # inches
+_FAR_LONGER = 100  # from which the axis of the steps is logarithmic
+_UNSHORTENED = 1_000
 _LEGEND_COLUMNS = 34
 _LEGEND_LINE = 0.135  # inches
 
@@ -76,7 +78,7 @@ def picture(title: str, curves: Sequence[Curve], kind: str, *, scale: Scale = "a
 
 def _figure(title: str, curves: Sequence[Curve], axis: RateAxis) -> Figure:
     sets = alike(curves)
-    labels = [_label(same) for same in sets]
+    labels = _labels(sets)
     options = sorted({name for curve in curves for name in curve.options})
     lines_of_text = sum(label.count("\n") + 2 for label in labels)
     height = max(_PANEL + _MORE * len(options), lines_of_text * _LEGEND_LINE + 1)
@@ -95,11 +97,7 @@ def _figure(title: str, curves: Sequence[Curve], axis: RateAxis) -> Figure:
     for panel, name in zip(panels[1:], options, strict=True):
         panel.set_ylabel(f"{shortened(name, 24)}\n(dimensionless)")
         panel.yaxis.set_major_locator(MaxNLocator(4, steps=_TICKS))
-    panels[-1].set_xlabel("step (optimizer updates)")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=_TICKS))
-    panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact_steps(value)))
-    if all(curve.horizon == 1 for curve in curves):
-        panels[-1].set_xticks([0])
+    _shape_steps(panels[-1], [curve.horizon for curve in curves])
     figure.align_ylabels(panels)
     legend = figure.legend(
         handles, [str(i) for i in range(len(handles))], loc="outside right upper", frameon=False,
@@ -129,6 +127,21 @@ def _draw(
     return line
 
 
+def _shape_steps(panel: Axes, horizons: Sequence[int]) -> None:
+    shortest, longest = min(horizons), max(horizons)
+    if longest >= _FAR_LONGER * shortest:
+        # Else the short ones would be no more than a line at the left edge.
+        panel.set_xscale("symlog", linthresh=max(shortest / 4, 1), linscale=0.5)
+        panel.set_xlim(left=0)
+        panel.set_xlabel("step (optimizer updates, logarithmic)")
+    else:
+        panel.set_xlabel("step (optimizer updates)")
+        panel.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=_TICKS))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact_steps(value)))
+    if longest == 1:
+        panel.set_xticks([0])
+
+
 def _shape_rates(panel: Axes, axis: RateAxis) -> None:
     panel.set_ylabel("learning rate (absolute)")
     if axis.log:
@@ -142,8 +155,17 @@ def _shape_rates(panel: Axes, axis: RateAxis) -> None:
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value, 4)))
 
 
-def _label(same: Sequence[Curve]) -> str:
-    lines = textwrap.wrap(", ".join(component_names(same, _LEGEND_COLUMNS)), _LEGEND_COLUMNS)
+def _labels(sets: Sequence[Sequence[Curve]]) -> list[str]:
+    names = [", ".join(component_names(same, _LEGEND_COLUMNS)) for same in sets]
+    # Names that shortening has made alike are written in full, over several lines.
+    return [
+        _label(same, name if names.count(name) == 1 else ", ".join(component_names(same, _UNSHORTENED)))
+        for same, name in zip(sets, names, strict=True)
+    ]
+
+
+def _label(same: Sequence[Curve], names: str) -> str:
+    lines = textwrap.wrap(names, _LEGEND_COLUMNS)
     curve = same[0]
     small = [*type_names(same, _LEGEND_COLUMNS), f"peak {rate_text(curve.peak[1])}, {count(curve.horizon, 'step')}"]
     if curve.note:

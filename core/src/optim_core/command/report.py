@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 import click
 
@@ -20,7 +20,9 @@ __all__ = ["Report", "emit", "kept_for_reports", "print_rows", "printable", "rep
 
 _stream: ContextVar[TextIO] = ContextVar("_stream", default=sys.stdout)
 _UNBROKEN = 10_000
-_NARROWEST_COLUMN = 15
+_GAP = 2  # columns between those of a table
+_LONG = 30  # the width from which a column is prose, and may be folded
+_NARROWEST = 24  # the width that is left of it
 
 
 class Report(Protocol):
@@ -114,26 +116,30 @@ def _console(stream: TextIO, width: int | None = None) -> Console:
 def print_rows(
     console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: Collection[str] = ()
 ) -> None:
-    """Print rows as a table, or one below the other where the console is too narrow for one.
+    """Print rows as a table; where the console is too narrow for one, each row over several lines.
 
-    A column without any content is left out. Cells are folded, never cut; those of the headings in
-    `numeric` stand to the right.
+    A column without any content is left out. What is short is never folded, as it may be copied;
+    what is long is folded, never cut. Columns of the headings in `numeric` stand to the right.
     """
-    from rich.padding import Padding  # neither is of use to --json either
+    from rich.padding import Padding  # neither is of use to --json
     from rich.table import Table
 
     rows = [[printable(cell) for cell in row] for row in rows]
     kept = [i for i in range(len(headings)) if any(row[i] for row in rows)]
-    if console.width < _NARROWEST_COLUMN * len(kept):
+    widths = {i: max(len(headings[i]), *(len(row[i]) for row in rows)) for i in kept}
+    folded = [i for i in kept if widths[i] > _LONG and i != kept[0]]
+    needed = sum((_NARROWEST if i in folded else widths[i]) + _GAP for i in kept) - _GAP
+    if needed > console.width:
         for row in rows:
-            console.print(row[kept[0]], style="bold")
+            console.print(row[kept[0]], style="bold", overflow="fold")
             for i in kept[1:]:
                 if row[i]:
                     console.print(Padding(f"{headings[i]}: {row[i]}", (0, 0, 0, 2)))
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for i in kept:
-        table.add_column(headings[i], overflow="fold", justify="right" if headings[i] in numeric else "left")
+        justify: Literal["left", "right"] = "right" if headings[i] in numeric else "left"
+        table.add_column(headings[i], overflow="fold", justify=justify, no_wrap=i not in folded)
     for row in rows:
         table.add_row(*(row[i] for i in kept))
     console.print(table)

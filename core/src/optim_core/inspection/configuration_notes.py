@@ -23,7 +23,9 @@ class _Course:
 
     first: float
     last: float
+    peak_lr: float
     peak_step: int
+    highest: float
     total_steps: int
     begins_at: int
 
@@ -62,7 +64,9 @@ def configuration_notes(
 def _course(optimizer: ScheduledOptimizer) -> _Course:
     schedule = optimizer.schedule
     first, last = (float(schedule.options_at(s, schedule.peak_lr)["lr"]) for s in (0, schedule.total_steps - 1))
-    return _Course(first, last, peak_step(schedule), schedule.total_steps, optimizer.schedule_step)
+    peak = peak_step(schedule)
+    highest = float(schedule.options_at(peak, schedule.peak_lr)["lr"])
+    return _Course(first, last, schedule.peak_lr, peak, highest, schedule.total_steps, optimizer.schedule_step)
 
 
 def _schedule_notes(name: str, spec: ComponentSpec, courses: Mapping[str, _Course]) -> Iterator[Problem]:
@@ -70,6 +74,9 @@ def _schedule_notes(name: str, spec: ComponentSpec, courses: Mapping[str, _Cours
     if course.peak_step == 0 and course.first != course.last:
         message = f"no warmup: the first update already has the highest rate, {course.first:g}"
         yield Problem(_given(spec, "warmup_steps", "warmup"), message)
+    if course.highest < course.peak_lr / 2:
+        message = f"its rate never comes near its peak of {course.peak_lr:g}: the highest is {course.highest:g}"
+        yield Problem(_given(spec, "total_steps"), message)
     if course.begins_at >= course.total_steps:
         message = (
             f"starts at update {course.begins_at:,}, past its horizon of {course.total_steps:,}: its rate never moves"

@@ -57,19 +57,21 @@ def _examine_factory(target: type) -> dict[str, Any]:
             f"its constructor takes {', '.join(unusable)} by position only; no configuration can give it"
         )
     elif getattr(target, "example_params", None) is not None:
-        result["problem"] = _problem_of_example(target, target.example_params)  # type: ignore[attr-defined]
+        result["problem"] = _problem_of(target, target.example_params, "its own example_params")  # type: ignore[attr-defined]
+    elif not any(argument.required for argument in signature_of(target).arguments.values()):
+        result["problem"] = _problem_of(target, {}, "its defaults")
     return result
 
 
-def _problem_of_example(target: type, example: Any) -> str | None:
+def _problem_of(target: type, params: Any, what: str) -> str | None:
     from optim_core.factory import construct_factory
     from optim_core.inspection.trial import trial_optimizer  # with torch, which the plugin has imported nearly always
 
     try:
-        trial_optimizer(construct_factory(target, example))
+        trial_optimizer(construct_factory(target, params))
     except Exception as error:
         # Whatever a stranger's code raises is what there is to report.
-        return f"it can't be built with its own example_params: {in_one_line(error)}"
+        return f"no optimizer can be built with {what}: {in_one_line(error)}"
     return None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from optim_core.component_optimizers import ComponentOptimizers
-from optim_core.components import Component, ComponentSource, Models
+from optim_core.components import Component, ComponentSource, Models, size_of
 
 __all__ = ["Owner", "Ownership", "ownership"]
 
@@ -41,10 +41,12 @@ class Ownership:
     Attributes:
         owners: one for each component.
         uncovered: number of single trainable parameters without an optimizer, by part of the model.
+        frozen_elsewhere: number of single frozen parameters that no component has, likewise.
     """
 
     owners: tuple[Owner, ...]
     uncovered: Mapping[str, int]
+    frozen_elsewhere: Mapping[str, int]
 
 
 def ownership(models: Models, optimizers: ComponentOptimizers) -> Ownership:
@@ -62,10 +64,18 @@ def ownership(models: Models, optimizers: ComponentOptimizers) -> Ownership:
             optimizer = None
         owned |= {id(tensor) for tensor in tensors}
         owners.append(_owner(name, spec.type, optimizer, tensors))
-    return Ownership(tuple(owners), source.uncovered(owned))
+    parts = source.parts_without(owned).items()
+    left = {part: _counts(parameters) for part, parameters in parts}
+    uncovered = {part: trainable for part, (trainable, _) in left.items() if trainable}
+    return Ownership(tuple(owners), uncovered, {part: frozen for part, (_, frozen) in left.items() if frozen})
 
 
 def _owner(component: str, key: str, optimizer: str | None, tensors: Iterable[Tensor]) -> Owner:
     each = list(tensors)
-    trainable = sum(t.numel() for t in each if t.requires_grad)
-    return Owner(component, key, optimizer, len(each), trainable, sum(t.numel() for t in each) - trainable)
+    return Owner(component, key, optimizer, len(each), *_counts(each))
+
+
+def _counts(tensors: Iterable[Tensor]) -> tuple[int, int]:
+    """The numbers of single parameters that are trainable, and frozen."""
+    sizes = [(size_of(tensor), tensor.requires_grad) for tensor in tensors]
+    return sum(size for size, trainable in sizes if trainable), sum(size for size, trainable in sizes if not trainable)
