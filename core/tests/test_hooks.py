@@ -311,7 +311,7 @@ def test_a_hook_that_leaves_parameters_out_is_noticed() -> None:
             return [module.weight]
 
     hook_manager().register(Hooks())
-    with pytest.warns(UncoveredParametersWarning, match=r"net \(1 parameters\)"):
+    with pytest.warns(UncoveredParametersWarning, match=r"net\.bias \(1 parameters\)"):
         build(nn.Linear(2, 1))
 
 

@@ -207,6 +207,13 @@ def test_a_contested_key_is_one_problem_that_names_both(distribution: Install, d
     }
 
 
+def test_of_two_claimants_the_broken_one_is_the_first_to_go(distribution: Install, doctor: Run) -> None:
+    distribution("optim-one", factories={"lion": "good:Factory"}, modules={"good": GOOD})
+    distribution("optim-two", factories={"lion": "bad:Factory"}, modules={"bad": "raise RuntimeError"})
+    problems = {p["subject"]: p for p in json.loads(doctor("--json").stdout)["problems"]}
+    assert problems["lion"]["remedies"] == [f"{PIP} uninstall optim-two", f"{PIP} uninstall optim-one"]
+
+
 def test_what_is_disabled_is_not_examined(distribution: Install, doctor: Run) -> None:
     distribution("optim-bad", factories={"bad": "bad:Factory"}, modules={"bad": "raise RuntimeError"})
     result = doctor("--json", OPTIM_DISABLE_PLUGINS="optim-bad")

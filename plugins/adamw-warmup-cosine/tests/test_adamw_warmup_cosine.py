@@ -200,7 +200,7 @@ def build_directly(**arguments: Any) -> torch.optim.Optimizer:
         ({"betas": (1.0, 0.9)}, "betas[0] = 1.0: must be less than 1"),
         ({"betas": (0.9, -0.1)}, "betas[1] = -0.1: must be greater than or equal to 0"),
         ({"betas": (math.nan, 0.9)}, "betas[0] = nan: must be "),
-        ({"betas": 0.9}, "betas = 0.9: must be a valid tuple"),
+        ({"betas": 0.9}, "betas = 0.9: must be a list"),
         ({"eps": -1e-8}, "eps = -1e-08: must be greater than or equal to 0"),
         ({"weight_decay": -0.1}, "weight_decay = -0.1: must be greater than or equal to 0"),
         ({"weight_decay": math.nan}, "weight_decay = nan: must be a finite number"),

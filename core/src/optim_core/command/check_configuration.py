@@ -123,7 +123,7 @@ def check_configuration(configuration: Configuration, *, model: str | None) -> C
             owned, problems = _owned(models, configuration, faults)
         notes += _ownership_notes(configuration, owned)
     summaries = [_summary(configuration, name, optimizer) for name, optimizer in optimizers.items()]
-    return ConfigurationReport(configuration.source, in_order(problems), notes, summaries, owned)
+    return ConfigurationReport(configuration.source, in_order(problems), in_order(notes), summaries, owned)
 
 
 def _tried(

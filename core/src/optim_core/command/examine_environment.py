@@ -137,7 +137,9 @@ def examine_environment(*, timeout: float) -> EnvironmentReport:
     if torch["problem"]:
         faults.append(Fault("torch", str(torch["problem"]), (_pip("install", "--force-reinstall", "torch"),)))
     contested = contested_keys(entry for entry in usable if entry.group == FACTORIES_GROUP)
-    faults += [_contest_fault(key, claimants) for key, claimants in contested.items()]
+    # Who is broken anyway is the first that can go.
+    by_health = {k: sorted(c, key=lambda entry: examined[entry].problem is None) for k, c in contested.items()}
+    faults += [_contest_fault(key, claimants) for key, claimants in by_health.items()]
     by_entry = {entry: _entry_faults(entry, examined.get(entry)) for entry in usable}
     faults += [fault for found in by_entry.values() for fault in found]
     states = []

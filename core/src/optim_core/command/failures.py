@@ -62,9 +62,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            # `list` and `doctor` show keys that are malformed; elsewhere they are none of the matter.
-            logging.getLogger("optim_core.registry").setLevel(logging.ERROR)
-            with kept_for_reports(), _short_warnings():
+            with kept_for_reports(), _short_warnings(), _quiet_registry():
                 return super().invoke(ctx)
         except BrokenPipeError:
             # Who reads the output has seen enough, as `head` does.
@@ -133,6 +131,18 @@ def _print_failure(message: str, details: Sequence[str] = (), error: BaseExcepti
     # Nothing is left to be done where standard error is closed, too.
     with contextlib.suppress(OSError):
         click.echo("\n".join(lines), err=True)
+
+
+@contextlib.contextmanager
+def _quiet_registry() -> Iterator[None]:
+    """Malformed keys are not logged: `list` and `doctor` show them, and elsewhere they are beside the point."""
+    log = logging.getLogger("optim_core.registry")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextlib.contextmanager
