@@ -147,7 +147,7 @@ def print_rows(
 
 def printable(text: str) -> str:
     """A stranger's text without what would steer a terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
 
 
 def warn(message: str) -> None:
