@@ -34,6 +34,31 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def in_terminal(folder: Path, script: Path) -> Callable[..., str]:
+    """Runs `optim` with "stdout" or "stderr" in a terminal of 80 columns, and gives what is seen there."""
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on this system")
+
+    def run(stream: str, *arguments: object) -> str:
+        main, secondary = pty.openpty()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80", "TERM": "xterm"}
+        streams = {"stdout": subprocess.DEVNULL, stream: secondary}
+        command = [str(script), *map(str, arguments)]
+        with subprocess.Popen(command, cwd=folder, env=environment, **streams) as process:
+            os.close(secondary)
+            seen = b""
+            try:
+                while block := os.read(main, 4096):
+                    seen += block
+            except OSError:
+                pass  # how a pseudo-terminal ends on Linux
+            assert process.wait(60) == 0
+        os.close(main)
+        return seen.decode()
+
+    return run
+
+
+@pytest.fixture
 def optim(folder: Path, script: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `optim` with these arguments; it finds the distributions that the test has installed.
 

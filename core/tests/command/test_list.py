@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Install = Callable[..., Path]
@@ -158,22 +154,9 @@ def test_a_pipe_gets_a_line_a_row_without_colour_or_padding(distribution: Instal
     assert "\x1b" not in row
 
 
-def test_a_terminal_gets_its_width_and_colour(distribution: Install, folder: Path, script: Path) -> None:
-    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on this system")
+def test_a_terminal_gets_its_width_and_colour(distribution: Install, in_terminal: Callable[..., str]) -> None:
     distribution("optim-lion", factories={"lion": "l:L"}, metadata=described("optim-lion", "word " * 60))
-    main, secondary = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80", "TERM": "xterm"}
-    with subprocess.Popen([str(script), "list"], cwd=folder, env=environment, stdout=secondary) as process:
-        os.close(secondary)
-        seen = b""
-        try:
-            while block := os.read(main, 4096):
-                seen += block
-        except OSError:
-            pass  # how a pseudo-terminal ends on Linux
-        assert process.wait(30) == 0
-    os.close(main)
-    lines = seen.decode().splitlines()
+    lines = in_terminal("stdout", "list").splitlines()
     assert "\x1b[1m" in lines[0]
     assert max(len(line) for line in lines if "\x1b" not in line) <= 80
 

@@ -156,7 +156,7 @@ def _print_arguments(console: Console, arguments: list[ArgumentDescription]) -> 
     headings = ("name", "type", "default", "constraint", "meaning")
     kept = [i for i, heading in enumerate(headings) if any(row[i] for row in rows)]
     widths = [min(_WIDEST_COLUMN, max(len(row[i]) for row in rows)) + _GAP for i in kept if headings[i] != "meaning"]
-    if console.width < sum(widths) + (_NARROWEST_MEANING if "meaning" in headings else 0):
+    if console.width < sum(widths) + _NARROWEST_MEANING:
         _print_arguments_below_each_other(console, arguments)
         return
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
