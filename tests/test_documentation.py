@@ -1,20 +1,82 @@
-"""The documentation knows everything that a user can ask for."""
+"""The documentation knows everything that a user or an author of plugins can ask for."""
 
+import inspect
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
 
+import optim_core.authoring
+import optim_core.integrations
+import optim_core.testing
+from optim_core import Claims, hooks
 from optim_core.command.application import optim
+from optim_core.testing import CHECKS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "command.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
 COMMON = {"--help", "--version"}
+PACKAGES = (optim_core, optim_core.authoring, optim_core.integrations, optim_core.testing)
+HOOKS = [function for _, function in inspect.getmembers(hooks, inspect.isfunction) if hasattr(function, "optim_spec")]
+
+
+def page(name):
+    return (DOCS / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", optim.commands)
 def test_every_command_and_option_is_documented(name):
-    assert f"| `optim {name}" in PAGE
+    assert f"| `optim {name}" in page("command.md")
     options = {
         max(parameter.opts, key=len) for parameter in optim.commands[name].params if isinstance(parameter, click.Option)
     }
-    assert {option for option in options if f"`{option}" not in PAGE and f" {option}" not in PAGE} <= COMMON
+    text = page("command.md")
+    assert {option for option in options if f"`{option}" not in text and f" {option}" not in text} <= COMMON
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_every_public_name_is_in_the_reference(package):
+    _, _, section = page("reference.md").partition(f"\n## `{package.__name__}`\n")
+    documented = re.findall(r"^\| `(\w+)` \| .+ \|$", section.partition("\n## ")[0], flags=re.MULTILINE)
+    assert sorted(documented) == sorted(package.__all__)
+
+
+def test_every_hook_and_its_arguments_are_documented():
+    assert HOOKS
+    for hook in HOOKS:
+        arguments = inspect.signature(hook).parameters
+        assert f"| `{hook.__name__}({', '.join(arguments)})` |" in page("hooks.md")
+        assert [name for name in arguments if f"| `{name}` |" not in page("hooks.md")] == []
+
+
+def test_every_hook_has_a_complete_example():
+    blocks = "".join(re.findall(r"```python\n(.*?)```", page("hooks.md"), flags=re.DOTALL))
+    assert [hook.__name__ for hook in HOOKS if f"def {hook.__name__}(" not in blocks] == []
+
+
+def test_every_check_is_documented_with_its_reason_and_its_claim():
+    rows = re.findall(r"^\| `(\w+-[\w-]+)` \| (.*) \|$", page("conformance.md"), flags=re.MULTILINE)
+    assert rows == [(c.identifier, f"{c.why} Claim: `{c.claim}`." if c.claim else c.why) for c in CHECKS]
+
+
+def test_every_claim_is_documented_with_its_default():
+    rows = re.findall(r"^\| `(\w+)` \| ([\w ]+) \| .+ \|$", page("conformance.md"), flags=re.MULTILINE)
+    words = {True: "true", False: "false", None: "found out"}
+    assert rows == [(f.name, words[f.default]) for f in fields(Claims) if f.name != "expected_failures"]
+
+
+def test_every_page_is_linked():
+    linked = "".join(path.read_text(encoding="utf-8") for path in [*DOCS.glob("*.md"), DOCS.parent / "README.md"])
+    assert [path.name for path in DOCS.glob("*.md") if f"{path.name})" not in linked] == []
+
+
+def test_every_link_leads_somewhere():
+    for path in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]:
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", path.read_text(encoding="utf-8")):
+            found = path.parent / target if target else path
+            assert found.exists(), f"{path.name}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), flags=re.MULTILINE)
+                slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+                assert anchor in slugs, f"{path.name}: {target}#{anchor}"

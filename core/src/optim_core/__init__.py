@@ -12,6 +12,7 @@ if _TYPE_CHECKING:
     from optim_core.arguments import Note, Rule, check_arguments, validate_fields
     from optim_core.building import UncoveredParametersWarning, build_optimizers
     from optim_core.checkpoint import ResumeWarning, load_checkpoint, save_checkpoint
+    from optim_core.claims import Claims
     from optim_core.component_optimizers import ComponentOptimizers
     from optim_core.configuration import ComponentSpec
     from optim_core.discovery import FactoryEntry
@@ -55,6 +56,7 @@ _MODULES = {
     "arguments": ("Note", "Rule", "check_arguments", "validate_fields"),
     "building": ("UncoveredParametersWarning", "build_optimizers"),
     "checkpoint": ("ResumeWarning", "load_checkpoint", "save_checkpoint"),
+    "claims": ("Claims",),
     "component_optimizers": ("ComponentOptimizers",),
     "configuration": ("ComponentSpec",),
     "discovery": ("FactoryEntry",),
@@ -100,6 +102,7 @@ __all__ = [
     "CaptureError",
     "CheckpointError",
     "CheckpointMismatchError",
+    "Claims",
     "ComponentOptimizers",
     "ComponentSpec",
     "ConfigurationError",

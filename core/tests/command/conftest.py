@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,29 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "work"
     path.mkdir(exist_ok=True)
     return path
+
+
+@pytest.fixture
+def all_ended() -> Callable[..., bool]:
+    """Whether all of these processes end within some seconds."""
+
+    def wait(*pids: int) -> bool:
+        deadline = time.monotonic() + 20
+        while any(map(_is_running, pids)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return not any(map(_is_running, pids))
+
+    return wait
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    # Killed, but not yet waited for by whoever inherited it.
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from optim_core.command.application import optim as group
 from optim_core.command.failures import Command
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-COMMANDS = ["list", "show", "check", "plot", "schema", "doctor", "completion"]
+COMMANDS = ["list", "show", "check", "plot", "schema", "new", "verify", "doctor", "completion"]
 # What a command imports, asked in the process that has run it.
 IMPORTED = """
 import sys
@@ -63,7 +63,8 @@ def test_each_command_that_reports_can_print_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list"], ["list", "--json"], ["show", "--help"], ["completion", "bash"]]
+    "arguments",
+    [["--help"], ["list"], ["list", "--json"], ["show", "--help"], ["verify", "--help"], ["completion", "bash"]],
 )
 def test_the_quick_answers_import_neither_torch_nor_a_plugin(
     distribution: Callable[..., Path], folder: Path, arguments: list[str]

@@ -145,7 +145,9 @@ def test_a_plugin_that_hangs_is_reported_with_the_place(distribution: Install, d
     assert time.monotonic() - started < 60
 
 
-def test_what_a_plugin_leaves_running_is_ended(distribution: Install, doctor: Run, tmp_path: Path) -> None:
+def test_what_a_plugin_leaves_running_is_ended(
+    distribution: Install, doctor: Run, all_ended: Callable[..., bool], tmp_path: Path
+) -> None:
     note = tmp_path / "pid"
     source = f"""
         import subprocess
@@ -157,23 +159,12 @@ def test_what_a_plugin_leaves_running_is_ended(distribution: Install, doctor: Ru
     """
     distribution("optim-leaving", factories={"leaving": "leaving:Factory"}, modules={"leaving": source})
     assert diagnosis(doctor("--json"), "optim-leaving") == ({"leaving": "ok"}, {})
-    deadline = time.monotonic() + 20
-    while _is_running(int(note.read_text())) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _is_running(int(note.read_text()))
+    assert all_ended(int(note.read_text()))
 
 
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{pid}/stat")
-    # Killed, but not yet waited for by whoever inherited it.
-    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
-
-
-def test_an_interruption_leaves_no_process_behind(distribution: Install, script: Path, tmp_path: Path) -> None:
+def test_an_interruption_leaves_no_process_behind(
+    distribution: Install, script: Path, all_ended: Callable[..., bool], tmp_path: Path
+) -> None:
     note = tmp_path / "pid"
     source = f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(300)"
     distribution("optim-slow", factories={"slow": "slow:Factory"}, modules={"slow": source})
@@ -185,10 +176,7 @@ def test_an_interruption_leaves_no_process_behind(distribution: Install, script:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert (process.returncode, said.strip()) == (130, "optim: error: interrupted")
-    deadline = time.monotonic() + 20
-    while _is_running(int(note.read_text())) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _is_running(int(note.read_text()))
+    assert all_ended(int(note.read_text()))
 
 
 def test_a_contested_key_is_one_problem_that_names_both(distribution: Install, doctor: Run) -> None:

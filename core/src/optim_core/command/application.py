@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -44,6 +44,8 @@ def optim() -> None:
       optim show KEY                     one key's parameters, and YAML to paste
       optim check config.yaml            every problem of a configuration
       optim plot config.yaml             its learning rates, drawn
+      optim verify KEY                   whether a plugin does all that training needs
+      optim new NAME                     a plugin of your own, complete and working
 
     Exit status: 0 fine, 1 problems were found, 2 the command was called wrongly.
     """
@@ -154,6 +156,105 @@ def schema_command(key: str | None, timeout: int, as_json: bool) -> NoReturn:
     from optim_core.command.print_schema import print_schema
 
     _finish(print_schema(key, timeout=timeout), as_json)
+
+
+@optim.command("new", cls=Command, short_help="Write a new plugin, complete and working.")
+@click.argument("name")
+@click.option("--bare", is_flag=True, help="Write only a factory, for an optimizer class that exists.")
+@click.option(
+    "--wrap",
+    metavar="PACKAGE.MODULE:CLASS",
+    help="Write a factory for this optimizer class: its arguments become the configuration's keys. The current "
+    "folder's modules are found too.",
+)
+@click.option("--key", metavar="KEY", help="What a configuration says as `type`, if it isn't to be the name.")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    metavar="DIR",
+    help="Where the new folder is made; here if not given.",
+)
+@click.option(
+    "--license",
+    "license_name",
+    type=click.Choice(["MIT", "Apache-2.0", "BSD-3-Clause", "proprietary"], case_sensitive=False),
+    default="MIT",
+    show_default=True,
+    help="The licence.",
+)
+@click.option("--author", metavar="NAME", help="Who it is by; git is asked if not given.")
+@click.option("--email", metavar="ADDRESS", help="The author's address.")
+@click.option(
+    "--no-verify",
+    is_flag=True,
+    help="Don't hold a wrapped class to the conformance kit, from which its factory claims what is true of it.",
+)
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 86_400),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long one check of a wrapped class may take.",
+)
+@_json
+def new_command(as_json: bool, no_verify: bool, **options: Any) -> NoReturn:
+    """Write a new plugin into the folder optim-NAME: a distribution that installs and passes its own tests.
+
+    It has an optimizer on a schedule that trains as it stands, for you to put your own formula into; with
+    --wrap it is about an optimizer class that exists.
+
+    \b
+    optim new my-lion
+    optim new nadam --wrap torch.optim:NAdam
+    """
+    from optim_core.command.new_plugin import new_plugin
+
+    _finish(new_plugin(**options, verify=not no_verify), as_json)
+
+
+@optim.command("verify", cls=Command, short_help="Check that a key's optimizer does all that training needs.")
+@click.argument("key", type=Key(), required=False)
+@click.argument("params", nargs=-1, metavar="[PARAM=VALUE]...")
+@click.option(
+    "--check",
+    "checks",
+    multiple=True,
+    metavar="ID",
+    help="Carry out this check, or this family of checks (as `state`), and no other; can be given repeatedly.",
+)
+@click.option("--list", "only_list", is_flag=True, help="List the checks and why they matter; goes without KEY.")
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 86_400),
+    default=120,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long one check may take.",
+)
+@_json
+def verify_command(
+    key: str | None, params: tuple[str, ...], checks: tuple[str, ...], only_list: bool, timeout: int, as_json: bool
+) -> NoReturn:
+    """Check that the optimizer of KEY does all that training needs, and all that its author claims.
+
+    It is built with its factory's example_params, or with the parameters given. The checks run in a process of
+    their own: a plugin that crashes or hangs costs the check in which it does.
+
+    \b
+    optim verify adamw_warmup_cosine_decay
+    optim verify adamw_warmup_cosine_decay --check state --check packaging
+    """
+    from optim_core.command.verify_key import list_checks, verify_key
+
+    if only_list and key is None:
+        _finish(list_checks(checks), as_json)
+    if only_list:
+        raise click.UsageError("--list is about all keys: leave KEY out, or --list")
+    if key is None:
+        raise click.UsageError("Missing argument 'KEY'. `optim list` has those there are")
+    _finish(verify_key(key, params, checks, timeout=timeout), as_json)
 
 
 @optim.command("doctor", cls=Command, short_help="Examine the environment and every plugin.")

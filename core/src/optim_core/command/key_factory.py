@@ -20,7 +20,7 @@ from optim_core.errors import (
 from optim_core.inspection.yaml_text import yaml_text
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
 
-__all__ = ["KeyFactory", "key_factory", "plot_command"]
+__all__ = ["KeyFactory", "command_line", "imported_factory", "key_factory"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,19 @@ class KeyFactory:
 
 
 def key_factory(key: str) -> KeyFactory:
-    """Import the factory of a key.
+    """Import the factory of a key, with a word to whoever waits for it.
 
     Raises:
         CommandError: nobody provides the key (status 2), or what is provided can't be used (status 1).
     """
+    with patience(f"the plugin of {key!r}"):
+        return imported_factory(key)
+
+
+def imported_factory(key: str) -> KeyFactory:
+    """As `key_factory`, where nobody waits for it."""
     try:
-        with patience(f"the plugin of {key!r}"):
-            target = OPTIMIZER_BUILDER_REGISTRY.get(key)
+        target = OPTIMIZER_BUILDER_REGISTRY.get(key)
         unusable = signature_of(target).positional_only
     except UnknownOptimizerError as error:
         raise _unknown(error) from error
@@ -58,9 +63,9 @@ def key_factory(key: str) -> KeyFactory:
     return KeyFactory(next((c for c in claims if not c.distribution), claims[0]), target)
 
 
-def plot_command(key: str, params: Mapping[str, Any]) -> str:
-    """The command that plots a key with these params, fit to be pasted into a shell."""
-    return shlex.join(["optim", "plot", key, *(f"{name}={yaml_text(value)}" for name, value in params.items())])
+def command_line(command: str, key: str, params: Mapping[str, Any]) -> str:
+    """The subcommand for a key with these params, fit to be pasted into a shell."""
+    return shlex.join(["optim", command, key, *(f"{name}={yaml_text(value)}" for name, value in params.items())])
 
 
 def _unknown(error: UnknownOptimizerError) -> CommandError:

@@ -10,13 +10,13 @@ from typing import Any
 
 from optim_core.command.configuration_file import SUFFIXES, no_such_file, read_file, refusal
 from optim_core.command.failures import CommandError
-from optim_core.command.key_factory import key_factory, plot_command
+from optim_core.command.given_params import constructed, given_params
+from optim_core.command.key_factory import key_factory
 from optim_core.command.plugins import import_factories, quiet_log
 from optim_core.component_factories import component_factories
-from optim_core.configuration import in_order, read_value
-from optim_core.errors import ConfigurationError, InvalidArgumentsError, UnknownOptimizerError
-from optim_core.factory import OptimizerFactory, construct_factory, effective_params
-from optim_core.inspection.example import example_params
+from optim_core.configuration import in_order
+from optim_core.errors import ConfigurationError, UnknownOptimizerError
+from optim_core.factory import OptimizerFactory, effective_params
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
 from optim_core.spelling import nearest
 
@@ -69,31 +69,10 @@ def _configuration(path: Path) -> Subject:
 
 
 def _key(key: str, params: Sequence[str]) -> Subject:
-    given = _given(params)
+    given = given_params(params)
     target = key_factory(key).target
-    try:
-        factory = construct_factory(target, given)
-    except InvalidArgumentsError as error:
-        example = example_params(target)
-        advice = None if example is None else f"For example: {plot_command(key, example)}"
-        raise refusal(key, error.problems, advice) from error
+    factory = constructed("plot", key, target, given)
     return Subject(key, {key: factory}, {key: key}, {key: effective_params(target, given)})
-
-
-def _given(params: Sequence[str]) -> dict[str, object]:
-    """The parameters of a command line, each `name=value`, with the value as YAML reads it."""
-    given: dict[str, object] = {}
-    for param in params:
-        name, equals, text = param.partition("=")
-        if not equals or not name:
-            raise CommandError(f"{param!r} is no parameter: write it as name=value", status=2)
-        if name in given:
-            raise CommandError(f"{name} is given twice", status=2)
-        try:
-            given[name] = read_value(text)
-        except ConfigurationError as error:
-            raise CommandError(f"{name}: {error}", status=2) from error
-    return given
 
 
 def _unknown(target: str) -> CommandError:

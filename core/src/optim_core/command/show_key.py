@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from optim_core.command.key_factory import key_factory, plot_command
+from optim_core.command.key_factory import command_line, key_factory
 from optim_core.discovery import FactoryEntry
 from optim_core.inspection.argument_schemas import as_json
 from optim_core.inspection.description import ArgumentDescription, FactoryDescription, describe
@@ -97,7 +97,7 @@ class KeyDescription:
     def _next(self) -> str:
         if self.example is None:
             return "optim check config.yaml"
-        return f"optim check config.yaml, or {plot_command(self.entry.key, self.example)}"
+        return f"optim check config.yaml, or {command_line('plot', self.entry.key, self.example)}"
 
 
 def show_key(key: str, *, only_yaml: bool) -> KeyDescription:

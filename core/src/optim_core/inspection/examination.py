@@ -15,6 +15,7 @@ from typing import Any
 
 from optim_core.discovery import HOOKS_GROUP, find_entries
 from optim_core.errors import OptimError, in_one_line
+from optim_core.inspection.processes import private_output
 from optim_core.registry import load_factory
 
 __all__ = ["TORCH", "examine"]
@@ -98,9 +99,7 @@ def _devices(cuda: Any) -> list[str]:
 
 def main(request: Mapping[str, Any]) -> None:
     """Carry out a request: `what` to examine, within how many seconds (`timeout`)."""
-    # From here on whatever is printed, by C code too, is no part of the result.
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answer = private_output()
     # A plugin that hangs is shown where it does, and can't outlive who asked.
     faulthandler.dump_traceback_later(request["timeout"], exit=True)
     result = _examine_torch() if request["what"] == TORCH else examine(*request["what"])

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from optim_core.discovery import FactoryEntry
-from optim_core.inspection.examination import TORCH
+from optim_core.inspection import examination
+from optim_core.inspection.processes import Processes, hanging_place, how_it_ended, read_text
 
 __all__ = ["Examination", "examine_all", "examine_torch"]
 
 _GRACE = 10.0  # seconds for a process to start and to end, beside its examination
-_SHOWN = 200  # characters of what a process said last
-# The same modules are found as by this process; not by the environment, which what a plugin starts has too.
-_START = """
-import json, sys
-request = json.loads(sys.argv[1])
-sys.path[:] = dict.fromkeys([*request["path"], *sys.path])
-from optim_core.inspection.examination import main
-main(request)
-"""
-# As faulthandler begins; the first place below is where the process was.
-_HANGS = re.compile(r'^Timeout \(\d+:\d\d:\d\d.*?File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -54,40 +40,6 @@ class Examination:
     seconds: float = 0.0
 
 
-class _Processes:
-    """The processes that run now; none is left behind when the examination ends, however it ends."""
-
-    def __init__(self) -> None:
-        # Started and noted at once: one that is started while all are ended would be missed.
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._ended = False
-
-    def start(self, arguments: Sequence[str], answer: IO[bytes], said: IO[bytes]) -> subprocess.Popen[bytes] | None:
-        """Start a process; none any more once all were ended."""
-        with self._lock:
-            if self._ended:
-                return None
-            process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=answer, stderr=said, start_new_session=True
-            )
-            self._running.add(process)
-            return process
-
-    def end(self, process: subprocess.Popen[bytes]) -> None:
-        """End a process, and whatever it has left running."""
-        _kill(process)
-        with self._lock:
-            self._running.discard(process)
-
-    def end_all(self) -> None:
-        """End every process, and start none any more."""
-        with self._lock:
-            self._ended = True
-            for process in self._running:
-                _kill(process)
-
-
 def examine_all(entries: Iterable[FactoryEntry], *, timeout: float) -> list[Examination]:
     """Import and check each entry in a process of its own, a few at a time, in the given order.
 
@@ -106,7 +58,7 @@ def examine_all(entries: Iterable[FactoryEntry], *, timeout: float) -> list[Exam
 
 def examine_torch(*, timeout: float) -> Mapping[str, Any]:
     """Import PyTorch in a process of its own: its version, and `problem` where it can't be."""
-    return _ask([TORCH], timeout)[0]
+    return _ask([examination.TORCH], timeout)[0]
 
 
 def _request_of(entry: FactoryEntry) -> list[str]:
@@ -114,7 +66,7 @@ def _request_of(entry: FactoryEntry) -> list[str]:
 
 
 def _ask(questions: Sequence[Any], timeout: float) -> list[dict[str, Any]]:
-    processes = _Processes()
+    processes = Processes()
     with ThreadPoolExecutor(max_workers=max(2, min(8, os.cpu_count() or 2))) as pool:
         try:
             return list(pool.map(lambda question: _examined(question, timeout, processes), questions))
@@ -125,17 +77,17 @@ def _ask(questions: Sequence[Any], timeout: float) -> list[dict[str, Any]]:
             raise
 
 
-def _examined(question: Any, timeout: float, processes: _Processes) -> dict[str, Any]:
+def _examined(question: Any, timeout: float, processes: Processes) -> dict[str, Any]:
     started = time.perf_counter()
     result = _run(question, timeout, processes)
     return {**result, "seconds": time.perf_counter() - started}
 
 
-def _run(question: Any, timeout: float, processes: _Processes) -> dict[str, Any]:
-    request = json.dumps({"what": question, "timeout": timeout, "path": sys.path})
+def _run(question: Any, timeout: float, processes: Processes) -> dict[str, Any]:
+    work = {"what": question, "timeout": timeout}
     # Files, not pipes: a process that a plugin leaves behind would hold those open.
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
-        process = processes.start([sys.executable, "-P", "-c", _START, request], answer, said)
+        process = processes.start(examination.__name__, work, answer, said)
         if process is None:
             return {"problem": "it was not examined"}
         try:
@@ -145,13 +97,8 @@ def _run(question: Any, timeout: float, processes: _Processes) -> dict[str, Any]
         finally:
             processes.end(process)
         if status == 0:
-            return _result(_read(answer))
-        return {"problem": _how_it_ended(status, _read(said), timeout)}
-
-
-def _read(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode("utf-8", "replace")
+            return _result(read_text(answer))
+        return {"problem": _problem(status, read_text(said), timeout)}
 
 
 def _result(answer: str) -> dict[str, Any]:
@@ -159,30 +106,12 @@ def _result(answer: str) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(answer)
     except ValueError:
         # It ended well, but before it was examined: sys.exit(0) in an extension, os._exit(0).
-        return {"problem": "it ends Python with exit status 0"}
+        return {"problem": how_it_ended(0, "")}
     return result
 
 
-def _how_it_ended(status: int, said: str, timeout: float) -> str:
-    place = _HANGS.search(said)
+def _problem(status: int, said: str, timeout: float) -> str:
+    place = hanging_place(said)
     if status == 1 and place is not None:
-        where = f"it hangs at {place['file']}, line {place['line']}"
-        return f"it was not imported and checked within {timeout:g} s ({where})"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    last = f"; the last it said: {lines[-1][:_SHOWN]}" if lines else ""
-    if status < 0:
-        name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-        # What faulthandler and the like print after a crash is no message.
-        return f"it crashes Python ({name})"
-    return f"it ends Python with exit status {status}{last}"
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and whatever it started; nothing where all of it has ended."""
-    try:
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    except (ProcessLookupError, PermissionError):
-        return
+        return f"it was not imported and checked within {timeout:g} s (it hangs at {place})"
+    return how_it_ended(status, said)

@@ -27,12 +27,14 @@ class RequirementFault:
         version: of that distribution.
         problem: what is wrong, on one line.
         install: what pip has to be given after `install` to mend it.
+        required: the distribution that is missing or of another version; empty where it is another fault.
     """
 
     distribution: str
     version: str
     problem: str
     install: tuple[str, ...]
+    required: str = ""
 
 
 def requirement_faults(distributions: Iterable[str]) -> list[RequirementFault]:
@@ -102,10 +104,12 @@ def _faults_of_requirement(name: str, version: str, text: str) -> Iterator[Requi
     requirement.marker = None
     there = installed_version(requirement.name)
     if there is None:
-        yield RequirementFault(name, version, f"it requires {requirement}, which is not installed", (str(requirement),))
+        yield RequirementFault(
+            name, version, f"it requires {requirement}, which is not installed", (str(requirement),), requirement.name
+        )
     elif not _admits(requirement.specifier, there):
         problem = f"it requires {requirement}, but {there} is installed"
-        yield RequirementFault(name, version, problem, (str(requirement),))
+        yield RequirementFault(name, version, problem, (str(requirement),), requirement.name)
 
 
 def _admits(specifier: SpecifierSet, version: str) -> bool:

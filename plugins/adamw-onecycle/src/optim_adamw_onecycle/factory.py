@@ -11,6 +11,7 @@ from optim_adamw_onecycle.optimizer import AdamWWithOneCycle, LastEpoch
 from optim_adamw_onecycle.schedule import Divisor, Fraction, Momentum
 from optim_core import (
     Beta,
+    Claims,
     LearningRate,
     NonNegative,
     Note,
@@ -78,6 +79,7 @@ class AdamWOneCycleFactory:
             "is not used where total_steps is given",
         ),
     )
+    CLAIMS: ClassVar[Claims] = Claims(complex=True)
     example_params: ClassVar[dict[str, Any]] = {"max_lr": 1e-3, "total_steps": 1000}
 
     max_lr: PeakLearningRateOrTensor

@@ -10,6 +10,7 @@ import torch
 from optim_adamw_warmup_cosine.optimizer import AdamWWithWarmupCosine
 from optim_core import (
     Beta,
+    Claims,
     LearningRate,
     NonNegative,
     Note,
@@ -53,6 +54,7 @@ class AdamWWarmupCosineFactory:
 
     RULES: ClassVar[tuple[Rule, ...]] = AdamWWithWarmupCosine.RULES
     NOTES: ClassVar[tuple[Note, ...]] = WarmupCosine.NOTES
+    CLAIMS: ClassVar[Claims] = Claims(complex=True)
     example_params: ClassVar[dict[str, Any]] = {"peak_lr": 1e-3, "total_steps": 1000, "warmup_steps": 100}
 
     peak_lr: PeakLearningRateOrTensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optim_core import Beta, Finite, LearningRate, NonNegative, validate_fields
+from optim_core import Beta, Claims, Finite, LearningRate, NonNegative, validate_fields
 from optim_schedule_free_radam.optimizer import InterpolationBeta, ScheduleFreeRAdam
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class ScheduleFreeRAdamFactory:
         InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.
     """
 
+    # The library uses the gradients as scratch.
+    CLAIMS: ClassVar[Claims] = Claims(unchanged_gradients=False)
     example_params: ClassVar[dict[str, Any]] = {"lr": 2.5e-3}
 
     lr: LearningRate = 0.0025

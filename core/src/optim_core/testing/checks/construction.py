@@ -1,0 +1,429 @@
+"""What constructing a factory, and building an optimizer over any kind of parameter, has to do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optim_core.errors import InvalidArgumentsError, in_one_line
+from optim_core.testing.check import Deviation, check
+from optim_core.testing.comparison import difference, moved, snapshot, weights_difference
+from optim_core.testing.small_problem import Training, fill
+from optim_core.testing.subject import Subject
+
+__all__: list[str] = []
+
+_WAYS_OF_GIVING = "as a list, as a generator, with names and in groups"
+_MOST_STEPS = 60
+
+
+@check(
+    "construction-builds",
+    why="Whoever names the optimizer in a configuration gets a torch.optim.Optimizer over a model's parameters.",
+    cause="`build` passes on an argument that its optimizer doesn't take, or needs parameters of a certain kind",
+)
+def builds(subject: Subject) -> None:
+    optimizer = subject.build([nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(3, 2))])
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise Deviation(
+            f"build() returns a {type(optimizer).__name__}",
+            "a torch.optim.Optimizer",
+            "`build` lacks a return, or its class doesn't inherit from torch.optim.Optimizer",
+        )
+
+
+@check(
+    "construction-missing-argument",
+    why="An argument that is missing in a configuration is named before training begins, not by a failure within it.",
+    cause="an argument that is needed has a default, None say, and is looked at only by `build`",
+)
+def missing_argument(subject: Subject) -> None:
+    for name in subject.params:
+        rest = {other: value for other, value in subject.params.items() if other != name}
+        try:
+            factory = Subject(subject.target, rest, subject.claims).factory()
+        except InvalidArgumentsError as error:
+            if name in str(error):
+                continue
+            raise Deviation(
+                f"without {name!r} the constructor says: {in_one_line(error)}",
+                f"a refusal that names {name!r}",
+                "the constructor takes **options and looks its arguments up by hand; name them in its signature",
+            ) from error
+        try:
+            factory.build([nn.Parameter(torch.ones(2, 2))])
+        except Exception as error:
+            # Whatever a stranger's build raises, it comes too late.
+            raise Deviation(
+                f"without {name!r} the factory is constructed, and build() raises {in_one_line(error)}",
+                f"that the constructor refuses, and names {name!r}",
+                f"{name!r} has a default that isn't one; leave the default out",
+            ) from error
+
+
+@check(
+    "construction-unknown-argument",
+    why="A misspelt argument in a configuration must not silently leave its default in place.",
+    cause="the constructor takes **options and drops what it doesn't know",
+)
+def unknown_argument(subject: Subject) -> None:
+    for name in ("no_such_argument", *(f"{name}x" for name in subject.params)):
+        if subject.accepts(name):
+            continue
+        value = subject.params.get(name[:-1], 0.1)
+        try:
+            subject.factory(**{name: value})
+        except InvalidArgumentsError:
+            continue
+        raise Deviation(
+            f"the constructor takes {name}={value!r} without a word",
+            "that an unknown name is refused",
+            "the constructor takes **options and drops what it doesn't know; or a pydantic model allows extra fields",
+        )
+
+
+@check(
+    "construction-wrong-type",
+    why="A text where a number belongs is refused with the argument's name, before training begins.",
+    cause="the argument has no annotation, so that nothing is known of its type",
+)
+def wrong_type(subject: Subject) -> None:
+    for name, value in subject.params.items():
+        if isinstance(value, str) or value is None:
+            continue
+        try:
+            subject.factory(**{name: "no value of its type"})
+        except InvalidArgumentsError:
+            continue
+        raise Deviation(
+            f"the constructor takes {name}='no value of its type'",
+            "that it is refused",
+            f"{name!r} has no annotation, or one that admits everything; annotate it, as in `{name}: float`",
+        )
+
+
+@check(
+    "construction-arguments-unchanged",
+    why="Configurations, parameter lists and group dictionaries belong to the caller, who may use them again.",
+    cause="the optimizer writes into the dictionaries it was given; copy them first",
+)
+def arguments_unchanged(subject: Subject) -> None:
+    params = copy.deepcopy(subject.params)
+    before = copy.deepcopy(params)
+    factory = Subject(subject.target, params, subject.claims).factory()
+    weights = _matrices(4)
+    values = [weight.detach().clone() for weight in weights]
+    groups: list[Any] = [{"params": weights[:2]}, {"params": weights[2:3]}] if subject.claims.groups else weights[:3]
+    optimizer = subject.ready(factory.build(groups))
+    _require_unchanged("the parameters' values", values, [weight.detach() for weight in weights])
+    if not all(weight.requires_grad and weight.grad is None for weight in weights):
+        raise Deviation(
+            "build() changes requires_grad or grad of the parameters",
+            "that they are as they were",
+            "`build` freezes parameters, or makes gradients; that is the training script's affair",
+        )
+    subject.step(optimizer, _constant_gradients(weights[:3]))
+    if subject.claims.groups:
+        late: dict[str, Any] = {"params": [weights[3]]}
+        optimizer.add_param_group(late)
+        for group in [*groups, late]:
+            _require_reusable(group, optimizer.defaults)
+    _require_unchanged("the params given to the factory", before, params)
+
+
+@check(
+    "construction-independent-builds",
+    why="One factory may build for several components, and their optimizers must not share what they learn.",
+    cause="state is kept on the class, on the factory, or in a mutable default value",
+)
+def independent_builds(subject: Subject) -> None:
+    factory = subject.factory()
+    first, second = Training(subject), Training(subject)
+    first.optimizer = subject.ready(factory.build(list(first.model.parameters())))
+    second.optimizer = subject.ready(factory.build(list(second.model.parameters())))
+    before = snapshot(second.optimizer)
+    first.run(5)
+    if change := difference(before, snapshot(second.optimizer)):
+        raise Deviation(
+            f"steps of one optimizer change another: {change}",
+            "that two optimizers of one factory share nothing",
+            "state is kept on the class, on the factory, or in a mutable default value",
+        )
+    second.run(5)
+    if apart := weights_difference(first.weights(), second.weights()):
+        raise Deviation(
+            f"the second optimizer of a factory trains otherwise than the first: {apart}",
+            "the same trajectory from the same beginning",
+            "state is kept on the class, on the factory, or in a mutable default value",
+        )
+
+
+@check(
+    "construction-ways-of-giving-parameters",
+    why=f"Parameters come {_WAYS_OF_GIVING}, as torch.optim.Optimizer takes them.",
+    cause="`build` goes through the parameters more than once, or takes for granted that they are tensors",
+)
+def ways_of_giving(subject: Subject) -> None:
+    expected = Training(subject).run(3).weights()
+    ways: dict[str, Callable[[nn.Module], Any]] = {
+        "as a generator": lambda model: model.parameters(),
+        "with names": lambda model: model.named_parameters(),
+    }
+    if subject.claims.groups:
+        ways["in one group"] = lambda model: [{"params": list(model.parameters())}]
+        ways["in a group each"] = lambda model: [{"params": [parameter]} for parameter in model.parameters()]
+    for way, given in ways.items():
+        training = Training(subject)
+        training.optimizer = subject.build(given(training.model))
+        if apart := weights_difference(expected, training.run(3).weights(), rtol=1e-4, atol=1e-6):
+            raise Deviation(
+                f"parameters given {way} are trained otherwise than in a list: {apart}",
+                "the same training",
+                "`build` goes through the parameters more than once, or into their groups",
+            )
+
+
+@check(
+    "construction-frozen-parameters",
+    why="Components have frozen parameters; they stay as they are, and can be unfrozen later.",
+    cause="the optimizer takes for granted that every parameter has a gradient, or decays the weights of all",
+)
+def frozen_parameters(subject: Subject) -> None:
+    training = Training(subject)
+    frozen = training.model.first.weight
+    frozen.requires_grad_(False)
+    training.optimizer = subject.build(list(training.model.parameters()))
+    before = training.weights()
+    changed = _run_until_moved(training, before)
+    if "first.weight" in changed:
+        raise Deviation(
+            "a parameter with requires_grad=False moves",
+            "that it stays as it is, bit for bit",
+            "weights are decayed, or averaged, whether or not they have a gradient",
+        )
+    frozen.requires_grad_(True)
+    if "first.weight" not in _run_until_moved(training, before, "first.weight"):
+        raise Deviation(
+            "a parameter that was frozen doesn't move after requires_grad_(True)",
+            "that it is trained from then on",
+            "`build` leaves frozen parameters out; pass on all of them",
+        )
+
+
+@check(
+    "construction-scalar-parameters",
+    why="Temperatures and learnt scales are parameters of no dimension.",
+    cause="the update indexes, transposes or takes a norm over a dimension",
+    claim="scalars",
+)
+def scalar_parameters(subject: Subject) -> None:
+    _require_progress(subject, [nn.Parameter(torch.tensor(1.5))], "a parameter of no dimension")
+
+
+@check(
+    "construction-empty-parameters",
+    why="A layer of size zero, which configurable models and sharding produce, must not stop the training.",
+    cause="the update divides by the number of elements, or takes a maximum over none",
+    claim="empty",
+)
+def empty_parameters(subject: Subject) -> None:
+    empty = [nn.Parameter(torch.empty(0)), nn.Parameter(torch.empty(3, 0))]
+    _require_progress(subject, [*empty, *_matrices(1)], "a matrix beside parameters without elements")
+
+
+@check(
+    "construction-non-contiguous-parameters",
+    why="Transposed and channels-last weights don't lie in memory in one piece.",
+    cause="the update uses view(), or works on a contiguous copy that is not the parameter",
+)
+def non_contiguous_parameters(subject: Subject) -> None:
+    plain, transposed = Training(subject), Training(subject)
+    model = transposed.model
+    # Transposed in memory, with the same values.
+    model.first.weight = nn.Parameter(model.first.weight.detach().t().contiguous().t())
+    transposed.optimizer = subject.build(list(model.parameters()))
+    before = plain.weights()
+    plain.run(10)
+    transposed.run(10)
+    step = plain.weights()["first.weight"] - before["first.weight"]
+    other = transposed.weights()["first.weight"] - before["first.weight"]
+    # Sums in another order round otherwise, in half precision by some percent.
+    if not float((step - other).norm()) <= 0.1 * float(step.norm()):
+        raise Deviation(
+            f"a transposed weight moves by {float(other.norm()):.3g} in 10 steps, off by "
+            f"{float((step - other).norm()):.3g} from where the same weight goes in one piece",
+            "the same training",
+            "the update uses view(), or works on a contiguous copy that is not the parameter",
+        )
+
+
+@check(
+    "construction-bfloat16-parameters",
+    why="Large models are trained in half precision.",
+    cause="tensors of float32 are mixed with the parameter's, or a small constant vanishes in its precision",
+    claim="bfloat16",
+)
+def bfloat16_parameters(subject: Subject) -> None:
+    training = Training(subject, dtype=torch.bfloat16)
+    first = float(training.loss())
+    changed = _run_until_moved(training, training.weights())
+    if not changed:
+        raise Deviation(
+            f"no parameter of bfloat16 moves in {training.batch} steps",
+            "that they are trained",
+            "the step works on copies in float32, and doesn't write them back",
+        )
+    _require_dtype(training.model.parameters(), torch.bfloat16)
+    training.run(10)
+    if not float(training.loss()) <= first * 1.05:
+        raise Deviation(
+            f"the loss goes from {first:.4g} to {float(training.loss()):.4g} with parameters of bfloat16",
+            "that it falls, or stays finite at least",
+            "a small constant (eps) vanishes in half precision; keep the state in float32, or add it after the root",
+        )
+
+
+@check(
+    "construction-complex-parameters",
+    why="Complex parameters, of Fourier layers say, are trained in their real and imaginary parts.",
+    cause="the square of a complex gradient is used where its absolute value belongs: see torch.view_as_real",
+    claim="complex",
+)
+def complex_parameters(subject: Subject) -> None:
+    weight = nn.Parameter(torch.zeros(3, 4, dtype=torch.complex64))
+    fill(weight)
+    target = torch.complex(torch.tensor(0.5), torch.tensor(-0.5))
+
+    def distances() -> tuple[Tensor, Tensor]:
+        apart = torch.view_as_real(weight - target).square()
+        return apart[..., 0].mean(), apart[..., 1].mean()
+
+    before = [float(distance) for distance in distances()]
+    _require_falling_loss(subject, [weight], lambda: sum(distances(), torch.zeros(())), "of complex parameters")
+    _require_dtype([weight], torch.complex64)
+    falls = [first - float(last) for first, last in zip(before, distances(), strict=True)]
+    # Weight decay alone moves both parts a little.
+    if min(falls) < 0.05 * max(falls):
+        raise Deviation(
+            f"the loss of the real part falls by {falls[0]:.3g}, that of the imaginary part by {falls[1]:.3g}",
+            "that it falls for both parts",
+            "the update keeps one part of a complex product; see torch.view_as_real",
+        )
+
+
+@check(
+    "construction-sparse-gradients",
+    why="Large embeddings have sparse gradients, of the rows that were used.",
+    cause="the update does arithmetic on a sparse gradient that only dense tensors have",
+    claim="sparse",
+)
+def sparse_gradients(subject: Subject) -> None:
+    table = nn.Embedding(6, 3, sparse=True)
+    fill(table.weight)
+    rows = torch.tensor([0, 2, 4])
+
+    def loss() -> Tensor:
+        result: Tensor = (table(rows) - 1).square().mean()
+        return result
+
+    _require_falling_loss(subject, list(table.parameters()), loss, "of an embedding with sparse gradients")
+
+
+def _matrices(count: int) -> list[nn.Parameter]:
+    weights = [nn.Parameter(torch.empty(3, 2 + index)) for index in range(count)]
+    for weight in weights:
+        fill(weight)
+    return weights
+
+
+def _constant_gradients(weights: Iterable[nn.Parameter]) -> Callable[[], Tensor]:
+    def closure() -> Tensor:
+        for weight in weights:
+            weight.grad = torch.full_like(weight, 0.5)
+        return torch.ones(())
+
+    return closure
+
+
+def _require_reusable(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """That a dictionary, given as a group, can be given to another optimizer without leaking into it."""
+    # PyTorch itself fills in the defaults; whoever wants to know better copies the dictionary first.
+    leaked = {name: value for name, value in group.items() if name != "params" and name not in defaults}
+    changed = {name: group[name] for name in group if name in defaults and difference(defaults[name], group[name])}
+    if leaked or changed:
+        raise Deviation(
+            f"a dictionary that was given as a parameter group has {leaked | changed} in it afterwards",
+            "that nothing of this training gets into it",
+            "a group is the caller's dictionary; override add_param_group() to pass on a copy: "
+            "`super().add_param_group(dict(param_group))`",
+        )
+
+
+def _require_unchanged(what: str, before: Any, after: Any) -> None:
+    if change := difference(before, after):
+        raise Deviation(
+            f"{what} are changed in place: {change}",
+            "that they are as they were",
+            "the optimizer writes into what it was given; copy it first",
+        )
+
+
+def _run_until_moved(training: Training, before: Mapping[str, Tensor], name: str | None = None) -> list[str]:
+    """Train until a parameter (that of the name) has moved, some steps more, and return which have."""
+    for _ in _rounds(training):
+        training.run(3)
+        changed = moved(before, training.weights())
+        if changed if name is None else name in changed:
+            break
+    training.run(3)
+    return moved(before, training.weights())
+
+
+def _rounds(training: Training) -> Iterator[int]:
+    # Within the schedule, whose rate may be zero behind its end.
+    limit = min(_MOST_STEPS, training.subject.horizon or _MOST_STEPS)
+    yield from range(max(1, limit // 3))
+
+
+def _require_dtype(parameters: Iterable[Tensor], dtype: torch.dtype) -> None:
+    found = {parameter.dtype for parameter in parameters}
+    if found != {dtype}:
+        raise Deviation(
+            f"parameters of {dtype} have become {', '.join(map(str, found))}",
+            "that they keep their type",
+            "the step assigns to `parameter.data`; write into the parameter instead",
+        )
+
+
+def _require_progress(subject: Subject, parameters: list[nn.Parameter], what: str) -> None:
+    def loss() -> Tensor:
+        return torch.stack([(p - 0.5).square().sum() for p in parameters]).sum()
+
+    _require_falling_loss(subject, parameters, loss, f"of {what}")
+
+
+def _require_falling_loss(
+    subject: Subject, parameters: list[nn.Parameter], loss_of: Callable[[], Tensor], what: str
+) -> None:
+    optimizer = subject.build(parameters)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of()
+        torch.autograd.backward(loss)
+        return loss
+
+    first = float(loss_of())
+    for _ in range(min(_MOST_STEPS, subject.horizon or _MOST_STEPS)):
+        subject.step(optimizer, closure)
+        if float(loss_of()) < first * 0.999:
+            return
+    raise Deviation(
+        f"the loss {what} goes from {first:.4g} to {float(loss_of()):.4g}",
+        "that it falls",
+        "such parameters are left out of the update, or the update is wrong for them",
+    )

@@ -1,0 +1,7 @@
+"""The conformance kit, as an author runs it."""
+
+from optim_core.testing import OptimizerConformance
+
+
+class TestMuonAdamW(OptimizerConformance):
+    factory = "muon_adamw_warmup_cosine"
