@@ -118,9 +118,9 @@ def outsider(session: nox.Session) -> None:
     with TemporaryDirectory() as folder:
         wheels = ["python", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder]
         session.run(*wheels, "./core", str(OUTSIDER), silent=True)
-        session.install(*map(str, Path(folder).glob("*.whl")), *group("test"))
-        shutil.copytree(OUTSIDER / "tests", Path(folder, "tests"))
-        shutil.copy(OUTSIDER / "train.py", folder)
+        session.install(*map(str, Path(folder).glob("*.whl")), "pytest")
+        # All but the sources, so that it is the wheel that is imported.
+        shutil.copytree(OUTSIDER, folder, ignore=shutil.ignore_patterns("src"), dirs_exist_ok=True)
         with session.chdir(folder):
             check_keys(session, [OUTSIDER_KEY])
             session.run("optim", "list")
