@@ -118,7 +118,8 @@ def outsider(session: nox.Session) -> None:
     with TemporaryDirectory() as folder:
         wheels = ["python", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder]
         session.run(*wheels, "./core", str(OUTSIDER), silent=True)
-        session.install(*map(str, Path(folder).glob("*.whl")), "pytest")
+        # Without NumPy, PyTorch warns of it, which the example's tests turn into an error.
+        session.install(*map(str, Path(folder).glob("*.whl")), "numpy", "pytest")
         # All but the sources, so that it is the wheel that is imported.
         shutil.copytree(OUTSIDER, folder, ignore=shutil.ignore_patterns("src"), dirs_exist_ok=True)
         with session.chdir(folder):
