@@ -1,14 +1,17 @@
 """The project's checks. `nox` runs all of them; `nox -l` lists them.
 
 OPTIM_TORCH is the requirement that torch is installed by (default: "torch"), for a machine that
-should have a certain build: OPTIM_TORCH="torch==2.13.0" nox.
+should have a certain build: OPTIM_TORCH="torch==2.13.0" nox. OPTIM_OLDEST_TORCH is the one of the
+session `oldest` (default: the oldest version that the metadata allows).
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nox
 
@@ -31,6 +34,8 @@ PLUGINS = {
     "adamw-onecycle": "adamw_cosine_schedule",
     "schedule-free-radam": "schedule_free_radam",
 }
+OUTSIDER = ROOT / "examples" / "optim-muon"
+OUTSIDER_KEY = "muon_adamw_warmup_cosine"
 
 
 def group(name: str) -> list[str]:
@@ -38,11 +43,21 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups({"dependency-groups": GROUPS}, name))
 
 
-def install(session: nox.Session, plugins: list[str], *groups: str) -> None:
-    """Install the core and some plugins from the checkout, and check that just their keys are found.
+def oldest_versions() -> list[str]:
+    """What the distributions, their extras and the dependency group `everything` ask for, at its oldest version."""
+    folders = [ROOT, ROOT / "core", *(ROOT / "plugins" / plugin for plugin in PLUGINS)]
+    projects = [nox.project.load_toml(folder / "pyproject.toml")["project"] for folder in folders]
+    lists = [[p["dependencies"], *p.get("optional-dependencies", {}).values()] for p in projects]
+    stated = {requirement for parts in lists for part in parts for requirement in part} | set(group("everything"))
+    oldest = {requirement.replace(">=", "==") for requirement in stated if not requirement.startswith("optim-")}
+    torch = os.environ.get("OPTIM_OLDEST_TORCH")
+    return sorted(torch if torch and requirement.startswith("torch==") else requirement for requirement in oldest)
 
-    torch is large, so all sessions of a Python share one copy of it, through a path file; whatever
-    else a session uses is installed into its own environment.
+
+def share_torch(session: nox.Session) -> None:
+    """Give a session torch through a path file; whatever else it uses is installed into its own environment.
+
+    torch is large, so the sessions of a Python share one copy of it.
     """
     shared = ROOT / ".nox" / f"torch-{session.python}"
     requirement = shared / "requirement.txt"
@@ -51,11 +66,18 @@ def install(session: nox.Session, plugins: list[str], *groups: str) -> None:
         requirement.write_text(TORCH)
     where = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
     Path(str(where).strip(), "shared-torch.pth").write_text(str(shared))
+
+
+def install(session: nox.Session, plugins: list[str], *requirements: str) -> None:
+    """Install the core and some plugins from the checkout, beside other requirements."""
     session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *[f"optim-{p}" for p in ["core", *PLUGINS]])
-    distributions = ["./core", *(f"./plugins/{plugin}" for plugin in plugins)]
-    session.install(*distributions, *(requirement for name in groups for requirement in group(name)))
-    keys = sorted(PLUGINS[plugin] for plugin in plugins)
-    check = f"from optim_core import OPTIMIZER_BUILDER_REGISTRY as r; assert list(r) == {keys}, list(r)"
+    session.install("./core", *(f"./plugins/{plugin}" for plugin in plugins), *requirements)
+    check_keys(session, [PLUGINS[plugin] for plugin in plugins])
+
+
+def check_keys(session: nox.Session, keys: list[str]) -> None:
+    """Check that just these keys are found."""
+    check = f"from optim_core import OPTIMIZER_BUILDER_REGISTRY as r; assert list(r) == {sorted(keys)}, list(r)"
     session.run("python", "-c", check)
 
 
@@ -67,29 +89,66 @@ def pytest(session: nox.Session, *paths: str) -> None:
 @nox.session(python=PYTHONS)
 def core(session: nox.Session) -> None:
     """The core alone, with no factory installed."""
-    install(session, [], "test")
+    share_torch(session)
+    install(session, [], *group("test"))
     pytest(session, "core")
 
 
 @nox.session(python=PYTHONS)
-@nox.parametrize("plugin", list(PLUGINS))
+@nox.parametrize("plugin", list(PLUGINS), ids=list(PLUGINS))
 def plugin(session: nox.Session, plugin: str) -> None:
     """The core with one plugin."""
-    install(session, [plugin], "test")
+    share_torch(session)
+    install(session, [plugin], *group("test"))
     pytest(session, f"plugins/{plugin}")
 
 
 @nox.session(python=PYTHONS)
 def everything(session: nox.Session) -> None:
-    """The core, all plugins, the documentation's code and the example."""
-    install(session, list(PLUGINS), "everything")
+    """The core with all plugins: all tests, the core's own again, and the documentation's code."""
+    share_torch(session)
+    install(session, list(PLUGINS), *group("everything"))
+    pytest(session)
+
+
+@nox.session(python=PYTHONS, reuse_venv=False)
+def outsider(session: nox.Session) -> None:
+    """An outsider's plugin, examples/optim-muon: its wheel and the core's, away from the checkout."""
+    share_torch(session)
+    with TemporaryDirectory() as folder:
+        wheels = ["python", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder]
+        session.run(*wheels, "./core", str(OUTSIDER), silent=True)
+        # Without NumPy, PyTorch warns of it, which the example's tests turn into an error.
+        session.install(*map(str, Path(folder).glob("*.whl")), "numpy", "pytest")
+        # All but the sources, so that it is the wheel that is imported.
+        shutil.copytree(OUTSIDER, folder, ignore=shutil.ignore_patterns("src"), dirs_exist_ok=True)
+        with session.chdir(folder):
+            check_keys(session, [OUTSIDER_KEY])
+            session.run("optim", "list")
+            session.run("optim", "verify", OUTSIDER_KEY)
+            pytest(session, "tests")
+            session.run("python", "train.py")
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def oldest(session: nox.Session) -> None:
+    """All tests at the oldest versions that the metadata allows; on request, as torch's takes gigabytes."""
+    install(session, list(PLUGINS), *oldest_versions())
+    pytest(session)
+
+
+@nox.session(python=PYTHONS[-1], default=False)
+def newest(session: nox.Session) -> None:
+    """All tests at the newest versions that there are, torch's too; on request, as it takes gigabytes."""
+    install(session, list(PLUGINS), *group("everything"), "--upgrade", "--upgrade-strategy=eager")
     pytest(session)
 
 
 @nox.session(python=PYTHONS, default=False)
 def trainers(session: nox.Session) -> None:
-    """Lightning, Transformers and Accelerate; not among the sessions that a plain `nox` runs."""
-    install(session, list(PLUGINS), "trainers")
+    """Lightning, Transformers and Accelerate, on request."""
+    share_torch(session)
+    install(session, list(PLUGINS), *group("trainers"))
     pytest(session, "tests/trainers", "docs/trainers.md")
 
 
@@ -104,6 +163,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def types(session: nox.Session) -> None:
     """Types, by mypy --strict."""
-    install(session, list(PLUGINS), "types")
+    share_torch(session)
+    install(session, list(PLUGINS), *group("types"))
     session.run("mypy", "core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "benchmarks", "noxfile.py")
     session.run("mypy", "examples/digits/train.py")

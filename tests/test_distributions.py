@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {
@@ -60,7 +61,7 @@ def test_the_root_installs_all_four(tmp_path):
         metadata = email.message_from_bytes(
             archive.read(next(n for n in archive.namelist() if n.endswith("/METADATA")))
         )
-    required = [line.partition(" @ ")[2] for line in metadata.get_all("Requires-Dist") if " @ " in line]
+    required = filter(None, (Requirement(line).url for line in metadata.get_all("Requires-Dist")))
     assert [uri.removeprefix(ROOT.as_uri() + "/") for uri in sorted(required)] == sorted(DISTRIBUTIONS)
     assert "Private :: Do Not Upload" in metadata.get_all("Classifier")
 

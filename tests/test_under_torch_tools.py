@@ -387,11 +387,11 @@ def full_distributed_state_continues_exactly(subject: Subject, _: Path) -> None:
 def dcp_round_trip(subject: Subject, folder: Path, options: StateDictOptions, **made_with: Any) -> None:
     model, optimizer = trained(subject, **made_with)
     saved = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer, options=options), strict=True))
-    torch.distributed.checkpoint.save(saved, storage_writer=FileSystemWriter(folder), no_dist=True)
+    torch.distributed.checkpoint.save(saved, storage_writer=FileSystemWriter(folder))
     other = Model()
     twin = subject.make(other.parameters(), **made_with)
     target = dict(zip(("model", "optimizer"), get_state_dict(other, twin, options=options), strict=True))
-    torch.distributed.checkpoint.load(target, storage_reader=FileSystemReader(folder), no_dist=True)
+    torch.distributed.checkpoint.load(target, storage_reader=FileSystemReader(folder))
     set_state_dict(
         other,
         twin,
@@ -794,13 +794,13 @@ def checkpointer_before_the_first_step_in_either_mode(subject: Subject, folder: 
             optimizer.eval()
         state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
         writer = FileSystemWriter(folder / str(evaluating))
-        torch.distributed.checkpoint.save(state, storage_writer=writer, no_dist=True)  # type: ignore[arg-type]
+        torch.distributed.checkpoint.save(state, storage_writer=writer)  # type: ignore[arg-type]
         assert optimizer.param_groups[0]["train_mode"] is not evaluating
         other = Model()
         twin = subject.make(other.parameters())
         target = {"optimizer": get_optimizer_state_dict(other, twin)}
         reader = FileSystemReader(folder / str(evaluating))
-        torch.distributed.checkpoint.load(target, storage_reader=reader, no_dist=True)  # type: ignore[arg-type]
+        torch.distributed.checkpoint.load(target, storage_reader=reader)  # type: ignore[arg-type]
         set_optimizer_state_dict(other, twin, target["optimizer"])
         assert twin.param_groups[0]["train_mode"] is not evaluating
         optimizer.train()

@@ -81,15 +81,31 @@ def adamw(model: torch.nn.Module, **options: Any) -> ScheduledAdamW:
     return ScheduledAdamW(model.parameters(), **options)
 
 
+def takes_rates_of_one_element() -> bool:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    try:
+        torch.optim.AdamW([parameter], lr=torch.tensor([0.1])).step()
+    except TypeError:
+        return False
+    return True
+
+
+needs_rates_of_one_element = pytest.mark.skipif(
+    not takes_rates_of_one_element(), reason="this PyTorch's own AdamW takes no rate in a tensor with a dimension"
+)
+
+
 @pytest.fixture(autouse=True)
 def nothing_compiled() -> None:
     torch.compiler.reset()
 
 
 class TestTensors:
-    def test_every_group_has_one_tensor_of_its_own_filled_in_place(self) -> None:
+    @pytest.mark.parametrize("shape", [(), pytest.param((1,), marks=needs_rates_of_one_element)])
+    def test_every_group_has_one_tensor_of_its_own_filled_in_place(self, shape: tuple[int, ...]) -> None:
         given, model = torch.tensor(0.1), linear()
-        groups = [{"params": [model.weight]}, {"params": [model.bias], "lr": torch.tensor([0.2])}]
+        groups = [{"params": [model.weight]}, {"params": [model.bias], "lr": torch.full(shape, 0.2)}]
         optimizer = ScheduledAdamW(groups, lr=given, schedule=Falling())
         rates = [group["lr"] for group in optimizer.param_groups]
         others = [(group["betas"][0], group["schedule_step"]) for group in optimizer.param_groups]
@@ -102,7 +118,7 @@ class TestTensors:
         for group, own, (b, s) in zip(optimizer.param_groups, rates, others, strict=True):
             assert (group["lr"] is own, group["betas"][0] is b, group["schedule_step"] is s) == (True, True, True)
             assert group["betas"][1] == 0.999
-        assert [tuple(r.shape) for r in rates] == [(), (1,)]
+        assert [tuple(r.shape) for r in rates] == [(), shape]
         assert len({id(r) for r in [given, *rates]}) == 3
         assert given == torch.tensor(0.1)
         assert optimizer.schedule_step == TOTAL
@@ -222,8 +238,9 @@ class TestCompiled:
         assert [type(group["betas"][0]) for group in optimizer.param_groups] == [torch.Tensor] * 2
         step = compiled_step(model, optimizer, counter)
         step()
+        step()  # in which PyTorch 2.6 still comes across code of Python's own
         with torch.compiler.set_stance("fail_on_recompile"):
-            for _ in range(TOTAL - 1):
+            for _ in range(TOTAL - 2):
                 step()
         assert counter.frame_count <= 2
         assert optimizer.schedule_step == TOTAL
@@ -239,8 +256,9 @@ class TestCompiled:
         step = compiled_step(model, optimizer, counter)
 
         step()
+        step()  # in which PyTorch 2.6 still comes across code of Python's own
         with torch.compiler.set_stance("fail_on_recompile"):
-            for _ in range(TOTAL - 1):
+            for _ in range(TOTAL - 2):
                 step()
         for _ in range(TOTAL):
             update(reference, oracle)

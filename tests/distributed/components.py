@@ -185,9 +185,9 @@ def rank_0_saves_and_all_load(implementation, wrap, after, folder):
     _assert_continues(training, resumed, uninterrupted(implementation, wrap)[after:])
 
 
-def sharded_network_is_not_saved_in_part(implementation, folder):
+def sharded_network_is_not_saved_in_part(implementation, wrap, folder):
     """One process has a part of the weights only; `save_checkpoint` there must say so."""
-    training = ComponentTraining(implementation, "fsdp")
+    training = ComponentTraining(implementation, wrap)
     training.history(5)
     refusal = None
     if distributed.get_rank() == 0:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 LIMIT = 60
 """Seconds after which a process that is still busy with a scenario prints where it is, and exits."""
@@ -124,6 +125,8 @@ class Processes:
         Raises:
             ScenarioError: it raised in one of them, or did not come to its end.
         """
+        if "fsdp" in arguments and not hasattr(torch.cpu.Stream, "record_event"):
+            pytest.skip("this PyTorch's FSDP2 does not run on CPUs")
         if not self._workers:
             self._start()
         for worker in self._workers:

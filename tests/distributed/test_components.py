@@ -28,4 +28,4 @@ def test_what_rank_0_saves_every_process_continues_exactly(two_processes, tmp_pa
 
 
 def test_a_sharded_network_is_not_saved_in_part(two_processes, tmp_path):
-    two_processes("components.sharded_network_is_not_saved_in_part", "built", str(tmp_path / "checkpoint"))
+    two_processes("components.sharded_network_is_not_saved_in_part", "built", "fsdp", str(tmp_path / "checkpoint"))

@@ -28,7 +28,8 @@ def fails(reason):
 @pytest.mark.parametrize(
     ("subject", "layout", "reason"),
     [
-        (COSINE, "late group", r"zip\(\) argument 2 is shorter"),
+        # LambdaLR refuses, or in PyTorch 2.6 leaves the group that it doesn't know as it is.
+        (COSINE, "late group", r"zip\(\) argument 2 is shorter|in assert_position(.|\n)*item \['lr'\]"),
         (CYCLE, "late group", "KeyError: 'max_lr'"),
         (CYCLE, "two groups", "in assert_position(.|\n)*item \\['lr'\\]"),
     ],
@@ -66,8 +67,8 @@ def test_its_position_is_not_in_a_distributed_checkpoint(two_processes, folder, 
 @pytest.mark.parametrize(
     ("route", "reason"),
     [
-        ("full", "Expected device to be set"),
-        ("flattened full, by rank 0", "Expected device to be set"),
+        ("full", "Expected device to be set|assert device is not None"),
+        ("flattened full, by rank 0", "Expected device to be set|assert device is not None"),
         ("flattened", "in continues_exactly(.|\n)*not equal"),
         ("on disk", "in continues_exactly(.|\n)*not equal"),
     ],
