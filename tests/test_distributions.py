@@ -41,7 +41,7 @@ def test_each_builds_a_wheel_and_an_sdist_of_its_own(tmp_path, folder, entry_poi
         metadata = email.message_from_bytes(archive.read(next(n for n in names if n.endswith("/METADATA"))))
         entry_points = "".join(archive.read(n).decode() for n in names if n.endswith("/entry_points.txt"))
     assert any(name.endswith("/py.typed") for name in names)
-    assert not any("test" in name for name in names)
+    assert not any("tests" in Path(name).parts for name in names)
     assert any(name.endswith("LICENSE") for name in names)
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Summary"]

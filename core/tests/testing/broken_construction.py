@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from sound import SoundAdamW, SoundFactory, SoundSGD, factory_of
+from sound import SoundAdamW, SoundFactory, factory_of
 
 from optim_core import Claims, WarmupCosine
 
@@ -18,7 +18,7 @@ class BuildsNothingOverSeveral(SoundFactory):
 
     def build(self, params: Any) -> Any:
         params = list(params)
-        if len(params) == 2 and [p.shape[0] for p in params if isinstance(p, torch.Tensor)] == [2, 3]:
+        if len(params) == 2 and [tuple(p.shape) for p in params if isinstance(p, torch.Tensor)] == [(2, 2), (3, 2)]:
             return [super().build(params)]
         return super().build(params)
 
@@ -43,6 +43,13 @@ class TakesAnything(SoundFactory):
     """Its rate has no type."""
 
     peak_lr: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropsAnArgument(SoundFactory):
+    """Has an argument that `build` forgets."""
+
+    weight_decay: float = 0.01
 
 
 class LeaksIntoGroups(SoundAdamW):
@@ -125,13 +132,13 @@ class WorksOnCopies(SoundAdamW):
 
 
 class TurnsIntoFloat32(SoundAdamW):
-    """Replaces the data of parameters in half precision."""
+    """Replaces the data of parameters in half precision, of a small network."""
 
     def update(self, closure: Any) -> Any:
         loss = super().update(closure)
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.dtype == torch.bfloat16:
+                if parameter.dtype == torch.bfloat16 and len(group["params"]) == 4:
                     parameter.data = parameter.data.float()
         return loss
 
@@ -147,32 +154,12 @@ class KeepsRealPart(SoundAdamW):
         return super().update(closure)
 
 
-class RefusesSparse(SoundSGD):
-    """Claims to take sparse gradients, and doesn't."""
-
-    def update(self, closure: Any) -> Any:
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None and parameter.grad.is_sparse:
-                    raise RuntimeError("no sparse gradients")
-        return super().update(closure)
-
-
-class SparseFactory(SoundFactory):
-    """Of an optimizer with less arguments."""
-
-    CLAIMS: ClassVar[Claims] = Claims(complex=True, sparse=True, compile=False)
-
-    def build(self, params: Any) -> torch.optim.Optimizer:
-        schedule = WarmupCosine(peak_lr=self.peak_lr, total_steps=self.total_steps, warmup_steps=self.warmup_steps)
-        return RefusesSparse(params, schedule=schedule, fused=self.fused)
-
-
 BROKEN: dict[str, type] = {
     "construction-builds": BuildsNothingOverSeveral,
     "construction-missing-argument": NeedsWhatHasADefault,
     "construction-unknown-argument": DropsUnknownArguments,
     "construction-wrong-type": TakesAnything,
+    "construction-every-argument-counts": DropsAnArgument,
     "construction-arguments-unchanged": factory_of(LeaksIntoGroups),
     "construction-independent-builds": SharesStateFactory,
     "construction-ways-of-giving-parameters": GoesThroughParametersTwice,
@@ -182,5 +169,5 @@ BROKEN: dict[str, type] = {
     "construction-non-contiguous-parameters": factory_of(WorksOnCopies),
     "construction-bfloat16-parameters": factory_of(TurnsIntoFloat32),
     "construction-complex-parameters": factory_of(KeepsRealPart),
-    "construction-sparse-gradients": SparseFactory,
+    "construction-sparse-gradients": factory_of(SoundAdamW, Claims(complex=True, sparse=True)),
 }

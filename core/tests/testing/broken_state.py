@@ -97,6 +97,30 @@ class StaysOnItsDevice(SoundAdamW):
             state["exp_avg"] = state["exp_avg"].to(saved["exp_avg"].device)
 
 
+class RoundsHalfPrecision(SoundAdamW):
+    """Restores moments of half precision not quite."""
+
+    def load_state_dict(self, state_dict: Any, **options: Any) -> None:
+        super().load_state_dict(state_dict, **options)
+        for state in self.state.values():
+            if state["exp_avg"].dtype == torch.bfloat16:
+                state["exp_avg"].mul_(1.05)
+
+
+class SharesScratch(SoundAdamW):
+    """Keeps the same scratch memory for every parameter of a group of several."""
+
+    def update(self, closure: Any) -> Any:
+        loss = super().update(closure)
+        scratch = torch.zeros(2)
+        for group in self.param_groups:
+            if len(group["params"]) > 4:
+                for parameter in group["params"]:
+                    if parameter in self.state:
+                        self.state[parameter]["scratch"] = scratch
+        return loss
+
+
 class RefersToItself(SoundAdamW):
     """Holds a bound method of its own."""
 
@@ -108,6 +132,8 @@ class RefersToItself(SoundAdamW):
 BROKEN: dict[str, type] = {
     "state-round-trip": factory_of(TakesThePositionOut),
     "state-rewind": factory_of(NeverGoesBack),
+    "state-half-precision": factory_of(RoundsHalfPrecision),
+    "state-own-memory": factory_of(SharesScratch),
     "state-weights-only": factory_of(SavesAnObject),
     "state-pickle": factory_of(CannotBePickled),
     "state-deepcopy": factory_of(CopiesShareMoments),

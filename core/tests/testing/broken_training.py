@@ -124,6 +124,33 @@ class OneRateForAll(SoundAdamW):
         return loss
 
 
+class OneWeightDecayForAll(SoundAdamW):
+    """Uses the first group's weight decay for every group."""
+
+    def update(self, closure: Any) -> Any:
+        own = [group["weight_decay"] for group in self.param_groups]
+        if len(set(own)) == 1:
+            return super().update(closure)
+        for group in self.param_groups:
+            group["weight_decay"] = own[0]
+        loss = super().update(closure)
+        for group, decay in zip(self.param_groups, own, strict=True):
+            group["weight_decay"] = decay
+        return loss
+
+
+class ReplacesParameters(SoundAdamW):
+    """Gives the parameters of a small network other memory."""
+
+    def update(self, closure: Any) -> Any:
+        loss = super().update(closure)
+        group = self.param_groups[0]
+        if len(group["params"]) == 4 and isinstance(group["lr"], float):
+            for parameter in group["params"]:
+                parameter.data = parameter.data.clone(memory_format=torch.preserve_format)
+        return loss
+
+
 class IgnoresLateGroups(SoundAdamW):
     """Puts back what it moved of a group that was added to a whole network."""
 
@@ -147,5 +174,7 @@ BROKEN: dict[str, type] = {
     "training-determinism": factory_of(DrawsItsOwnNumbers),
     "training-gradients-unchanged": factory_of(UsesGradientsAsScratch),
     "training-group-rate": factory_of(OneRateForAll),
+    "training-group-weight-decay": factory_of(OneWeightDecayForAll),
+    "training-in-place": factory_of(ReplacesParameters),
     "training-late-group": factory_of(IgnoresLateGroups),
 }

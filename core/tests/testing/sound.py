@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 
 from optim_core import Claims, ScheduledOptimizer, WarmupCosine
 
-__all__ = ["SoundAdamW", "SoundFactory", "SoundSGD", "factory_of"]
+__all__ = ["SoundAdamW", "SoundFactory", "factory_of"]
 
 
 class _Sound(ScheduledOptimizer):
@@ -25,10 +25,6 @@ class _Sound(ScheduledOptimizer):
 
 class SoundAdamW(_Sound, torch.optim.AdamW):
     """AdamW on a schedule."""
-
-
-class SoundSGD(_Sound, torch.optim.SGD):
-    """Stochastic gradient descent on a schedule, which takes sparse gradients too."""
 
 
 @dataclass(frozen=True, kw_only=True)

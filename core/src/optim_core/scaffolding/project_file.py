@@ -30,7 +30,6 @@ def project_file(plugin: Plugin) -> str:
                 "private": '    "Private :: Do Not Upload",\n' if plugin.license.name == "proprietary" else "",
                 "author": _author(plugin.author),
                 "dependencies": "\n".join(f"    {json.dumps(requirement)}," for requirement in sorted(needed)),
-                "filterwarnings": '"error"',
                 "ruff": _ruff(plugin),
                 "mypy": _mypy(plugin),
             },

@@ -73,6 +73,11 @@ class Check:
         """What the identifier begins with."""
         return self.identifier.partition("-")[0]
 
+    @property
+    def needs_optimizer(self) -> bool:
+        """Whether there is nothing to look at where the factory builds no optimizer."""
+        return self.identifier != "construction-builds" and self.family != "packaging"
+
     def carry_out(self, subject: Subject) -> None:
         """Carry the check out, with everything global in PyTorch as it was before.
 
@@ -94,7 +99,7 @@ class Check:
                 raise
             except (Exception, SystemExit) as error:
                 # Whatever a stranger's optimizer raises is what was seen; the traceback is chained.
-                raise Deviation(_described(error), "no exception", self.cause) from error
+                raise Deviation(_described(error), "no exception", f"{_SEE_EXCEPTION}{self.cause}") from error
             finally:
                 logging.disable(quiet)
                 torch.set_num_threads(threads)
@@ -103,6 +108,7 @@ class Check:
 _checks: dict[str, Check] = {}
 _FOUNDATIONS = ("torch", "optim_core")
 _LONGEST = 400
+_SEE_EXCEPTION = "what the exception says; if that is no help: "
 
 
 def check(

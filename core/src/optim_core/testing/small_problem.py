@@ -17,21 +17,26 @@ if TYPE_CHECKING:
 __all__ = ["Classifier", "Training", "fill"]
 
 _ARMS, _POINTS, _BATCHES = 3, 40, 4
+_HIDDEN, _LATE = 4, 3
 
 
 class Classifier(nn.Module):
-    """Two layers; with biases where the optimizer is claimed to take vectors."""
+    """Two layers, or with hidden ones between them; with biases where the optimizer is claimed to take vectors."""
 
-    def __init__(self, *, bias: bool = True, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, *, bias: bool = True, dtype: torch.dtype = torch.float32, hidden: int = 0) -> None:
         super().__init__()
         self.first = nn.Linear(4, 8, bias=bias, dtype=dtype)
+        self.hidden = nn.ModuleList(nn.Linear(8, 8, bias=bias, dtype=dtype) for _ in range(hidden))
         self.second = nn.Linear(8, _ARMS, bias=bias, dtype=dtype)
-        for parameter in self.parameters():
-            fill(parameter)
+        for number, parameter in enumerate(self.parameters()):
+            fill(parameter, number if hidden else 0)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Scores of the three arms, in columns."""
-        scores: Tensor = self.second(self.first(inputs).tanh())
+        values = self.first(inputs).tanh()
+        for layer in self.hidden:
+            values = values + layer(values).tanh()
+        scores: Tensor = self.second(values)
         return scores
 
 
@@ -45,6 +50,8 @@ class Training:
         layers: those of the model whose parameters are given.
         device: of the model's parameters.
         rate: of every group; the factory's own if None.
+        uneven: whether it is a network of several layers alike, of which one gets no gradient before the
+            fourth update and one never; and where there are groups, the second has half the rate.
         **changes: to the subject's params.
 
     Attributes:
@@ -59,9 +66,10 @@ class Training:
         *,
         dtype: torch.dtype = torch.float32,
         groups: int = 1,
-        layers: Sequence[str] = ("first", "second"),
+        layers: Sequence[str] = ("first", "hidden", "second"),
         device: torch.device | str = "cpu",
         rate: float | Tensor | None = None,
+        uneven: bool = False,
         **changes: Any,
     ) -> None:
         self.subject = subject
@@ -71,13 +79,16 @@ class Training:
             "layers": layers,
             "device": device,
             "rate": rate,
+            "uneven": uneven,
         }
-        self.model = Classifier(bias=subject.claims.vectors, dtype=dtype).to(device)
+        self.model = Classifier(bias=subject.claims.vectors, dtype=dtype, hidden=_HIDDEN if uneven else 0).to(device)
         parameters = [p for layer in layers for p in self.model.get_submodule(layer).parameters()]
         params: Any = parameters
         if groups > 1 or rate is not None:
             own = {} if rate is None else {"lr": rate}
             params = [{"params": parameters[index::groups], **own} for index in range(groups)]
+        if uneven and groups > 1 and subject.has_rate:
+            params[-1]["lr"] = subject.default_rate / 2
         self.optimizer = subject.build(params, **changes)
         self.batch = 0
 
@@ -99,6 +110,10 @@ class Training:
         self.optimizer.zero_grad()
         loss = self.loss(self.batch)
         torch.autograd.backward(loss)
+        if self._kind["uneven"]:
+            self.model.get_parameter("hidden.2.weight").grad = None
+            if self.batch < _LATE:
+                self.model.first.weight.grad = None
         return loss
 
     def run(self, steps: int) -> Training:
@@ -116,7 +131,7 @@ class Training:
 
     def rates(self) -> list[float]:
         """The learning rate of each parameter group, where it has one."""
-        return [float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group]
+        return [float(group["lr"]) for group in self.optimizer.param_groups if group.get("lr") is not None]
 
     def fresh(self, *, device: torch.device | str | None = None, **changes: Any) -> Training:
         """The same training from its beginning, on another device if one is given."""
@@ -148,11 +163,16 @@ class Training:
         return fresh
 
 
-def fill(parameter: Tensor) -> None:
-    """Give a parameter values that are the same on every machine, and of the size that training begins with."""
+def fill(parameter: Tensor, number: int = 0) -> None:
+    """Give a parameter values that are the same on every machine, and of the size that training begins with.
+
+    Args:
+        parameter: to be filled.
+        number: of the parameter; those of different numbers get different values.
+    """
     with torch.no_grad():
         count = torch.arange(parameter.numel(), dtype=torch.float64)
-        values = (1.7 * count + parameter.ndim).sin() * 0.6
+        values = (1.7 * count + parameter.ndim + number).sin() * 0.6
         if parameter.is_complex():
             values = torch.complex(values, (2.3 * count + 1).cos() * 0.6)
         parameter.copy_(values.reshape(parameter.shape))

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Subject"]
 
 # Arguments by which an optimizer is told how long a training is have no other use than a schedule.
-_HORIZON = re.compile(r"(total|training|train|max|decay|num)_?(steps|iters|iterations|updates)$|^(horizon|t_max)$")
+_HORIZON = re.compile(
+    r"(total|training|train|max|decay|num)_?(steps|iters|iterations|updates)$|^(horizon|t_max|steps)$"
+)
 
 
 class Subject:
@@ -96,8 +98,10 @@ class Subject:
     def horizon(self) -> int | None:
         """How many updates the schedule covers, where the optimizer or its params say so."""
         optimizer = self._trial()
-        if isinstance(optimizer, ScheduledOptimizer):
-            return optimizer.schedule.total_steps
+        # A wrapper has one inside.
+        for candidate in (optimizer, *vars(optimizer).values()):
+            if isinstance(candidate, ScheduledOptimizer):
+                return candidate.schedule.total_steps
         given = effective_params(self.target, self.params)
         named = [value for name, value in given.items() if _HORIZON.search(name) and type(value) is int and value > 0]
         return named[0] if len(named) == 1 else None
@@ -128,6 +132,22 @@ class Subject:
         if rate is None or "lr" not in optimizer.param_groups[0] or not float(rate) > 0:
             raise NotApplicable("its parameter groups have no learning rate")
         return float(rate)
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether parameter groups have a learning rate that is a number above zero."""
+        try:
+            return self.default_rate > 0
+        except NotApplicable:
+            return False
+
+    @functools.cached_property
+    def is_buildable(self) -> bool:
+        """Whether its params build an optimizer over matrices at all; one check says so, and others need it."""
+        try:
+            return isinstance(self._as_built(), torch.optim.Optimizer)
+        except Exception:
+            return False
 
     @functools.cached_property
     def has_modes(self) -> bool:
@@ -160,6 +180,15 @@ class Subject:
         """
         return wanted if self.horizon is None else max(1, min(wanted, self.horizon - made))
 
+    def require_horizon(self, updates: int) -> None:
+        """Have a check not carried out where the schedule is over before it has seen anything.
+
+        Raises:
+            NotApplicable: the schedule covers fewer updates.
+        """
+        if self.horizon is not None and self.horizon < updates:
+            raise NotApplicable(f"its schedule is over after {self.horizon} updates; give params with a longer one")
+
     def step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any]) -> None:
         """One update by the gradients that `closure` computes, in the way that the optimizer wants it."""
         if self.claims.needs_closure:
@@ -178,7 +207,7 @@ class Subject:
         closure = _gradients_of(optimizer)
         rates = set()
         for _ in range(20):
-            rates.add(tuple(float(group["lr"]) for group in optimizer.param_groups if "lr" in group))
+            rates.add(tuple(float(g["lr"]) for g in optimizer.param_groups if g.get("lr") is not None))
             try:
                 self.step(optimizer, closure)
             except Exception:

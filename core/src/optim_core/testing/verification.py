@@ -74,6 +74,10 @@ def carry_out(check: Check, subject: Subject) -> Result:
     claims = subject.claims
     if check.claim is not None and not getattr(claims, check.claim):
         return Result(check.identifier, Outcome.NOT_CLAIMED, reason=f"{check.claim} is not claimed")
+    if check.needs_optimizer and not subject.is_buildable:
+        return Result(
+            check.identifier, Outcome.NOT_APPLICABLE, reason="no optimizer can be built (construction-builds)"
+        )
     started = time.perf_counter()
     excuse = claims.expected_failures.get(check.identifier)
 

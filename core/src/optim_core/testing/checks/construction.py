@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from optim_core.errors import InvalidArgumentsError, in_one_line
+from optim_core.factory import effective_params
 from optim_core.testing.check import Deviation, check
 from optim_core.testing.comparison import difference, moved, snapshot, weights_difference
 from optim_core.testing.small_problem import Training, fill
@@ -18,7 +19,8 @@ from optim_core.testing.subject import Subject
 __all__: list[str] = []
 
 _WAYS_OF_GIVING = "as a list, as a generator, with names and in groups"
-_MOST_STEPS = 60
+_FEWEST_STEPS, _MOST_STEPS = 10, 60
+_GROWING = ("param_groups", "state", "defaults")  # of an optimizer's attributes, looked at otherwise
 
 
 @check(
@@ -107,6 +109,26 @@ def wrong_type(subject: Subject) -> None:
 
 
 @check(
+    "construction-every-argument-counts",
+    why="An argument that a configuration sets and nothing heeds is a training that isn't what it says.",
+    cause="the factory can't be built with another value of an argument",
+)
+def every_argument_counts(subject: Subject) -> None:
+    given = effective_params(subject.target, subject.params)
+    ignored = [
+        name
+        for name, value in given.items()
+        if isinstance(value, bool | int | float) and not _counts(subject, name, value)
+    ]
+    if ignored:
+        raise Deviation(
+            f"another value of {', '.join(ignored)} changes neither the optimizer nor its training",
+            "that every argument has an effect",
+            "`build` doesn't pass it on, or the optimizer doesn't use it",
+        )
+
+
+@check(
     "construction-arguments-unchanged",
     why="Configurations, parameter lists and group dictionaries belong to the caller, who may use them again.",
     cause="the optimizer writes into the dictionaries it was given; copy them first",
@@ -118,8 +140,11 @@ def arguments_unchanged(subject: Subject) -> None:
     weights = _matrices(4)
     values = [weight.detach().clone() for weight in weights]
     groups: list[Any] = [{"params": weights[:2]}, {"params": weights[2:3]}] if subject.claims.groups else weights[:3]
+    torch.rand(1)  # so that seeding it anew makes a difference
+    generator = torch.get_rng_state()
     optimizer = subject.ready(factory.build(groups))
-    _require_unchanged("the parameters' values", values, [weight.detach() for weight in weights])
+    _require_unchanged("the state of PyTorch's random generator is", generator, torch.get_rng_state())
+    _require_unchanged("the parameters' values are", values, [weight.detach() for weight in weights])
     if not all(weight.requires_grad and weight.grad is None for weight in weights):
         raise Deviation(
             "build() changes requires_grad or grad of the parameters",
@@ -132,7 +157,7 @@ def arguments_unchanged(subject: Subject) -> None:
         optimizer.add_param_group(late)
         for group in [*groups, late]:
             _require_reusable(group, optimizer.defaults)
-    _require_unchanged("the params given to the factory", before, params)
+    _require_unchanged("the params given to the factory are", before, params)
 
 
 @check(
@@ -168,18 +193,19 @@ def independent_builds(subject: Subject) -> None:
     cause="`build` goes through the parameters more than once, or takes for granted that they are tensors",
 )
 def ways_of_giving(subject: Subject) -> None:
-    expected = Training(subject).run(3).weights()
+    expected = Training(subject, uneven=True).run(6).weights()
     ways: dict[str, Callable[[nn.Module], Any]] = {
         "as a generator": lambda model: model.parameters(),
         "with names": lambda model: model.named_parameters(),
     }
     if subject.claims.groups:
         ways["in one group"] = lambda model: [{"params": list(model.parameters())}]
+        ways["in two groups"] = lambda model: _halves(list(model.parameters()))
         ways["in a group each"] = lambda model: [{"params": [parameter]} for parameter in model.parameters()]
     for way, given in ways.items():
-        training = Training(subject)
+        training = Training(subject, uneven=True)
         training.optimizer = subject.build(given(training.model))
-        if apart := weights_difference(expected, training.run(3).weights(), rtol=1e-4, atol=1e-6):
+        if apart := weights_difference(expected, training.run(6).weights(), rtol=1e-4, atol=1e-6):
             raise Deviation(
                 f"parameters given {way} are trained otherwise than in a list: {apart}",
                 "the same training",
@@ -193,9 +219,14 @@ def ways_of_giving(subject: Subject) -> None:
     cause="the optimizer takes for granted that every parameter has a gradient, or decays the weights of all",
 )
 def frozen_parameters(subject: Subject) -> None:
+    subject.require_horizon(_FEWEST_STEPS)
     training = Training(subject)
     frozen = training.model.first.weight
     frozen.requires_grad_(False)
+    if subject.claims.groups:
+        # A group may be frozen as a whole.
+        parts: list[dict[str, Any]] = [{"params": [frozen]}, {"params": list(training.model.second.parameters())}]
+        subject.build(parts)
     training.optimizer = subject.build(list(training.model.parameters()))
     before = training.weights()
     changed = _run_until_moved(training, before)
@@ -268,6 +299,7 @@ def non_contiguous_parameters(subject: Subject) -> None:
     claim="bfloat16",
 )
 def bfloat16_parameters(subject: Subject) -> None:
+    subject.require_horizon(_FEWEST_STEPS)
     training = Training(subject, dtype=torch.bfloat16)
     first = float(training.loss())
     changed = _run_until_moved(training, training.weights())
@@ -333,6 +365,41 @@ def sparse_gradients(subject: Subject) -> None:
     _require_falling_loss(subject, list(table.parameters()), loss, "of an embedding with sparse gradients")
 
 
+def _counts(subject: Subject, name: str, value: bool | int | float) -> bool:
+    """Whether any other value of an argument makes another optimizer, or another training."""
+    others = [not value] if isinstance(value, bool) else [value * 2, value + 1, value / 2, value - 1, 0.05, 1e-4]
+    plain = Training(subject)
+    before = _traits(plain.optimizer)
+    tried = []
+    for other in (other for other in others if other != value):
+        try:
+            training = Training(subject)
+            training.optimizer = subject.build(list(training.model.parameters()), **{name: other})
+        except Exception:
+            # Not every value is allowed, nor possible here: a fused kernel on some devices, say.
+            continue
+        if difference(before, _traits(training.optimizer)):
+            return True
+        tried.append(training)
+    steps = min(12, subject.horizon or 12)
+    expected = plain.run(steps).weights() if tried else {}
+    # Where no other value can be tried, nothing is known against it.
+    return not tried or any(weights_difference(expected, training.run(steps).weights()) for training in tried)
+
+
+def _traits(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What is set in an optimizer, its attributes as text."""
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    attributes = {name: repr(value) for name, value in vars(optimizer).items() if name not in _GROWING}
+    saved = {name: value for name, value in optimizer.state_dict().items() if name not in _GROWING}
+    return {"groups": groups, "defaults": dict(optimizer.defaults), "attributes": attributes, "saved": saved}
+
+
+def _halves(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+    middle = len(parameters) // 2
+    return [{"params": parameters[:middle]}, {"params": parameters[middle:]}]
+
+
 def _matrices(count: int) -> list[nn.Parameter]:
     weights = [nn.Parameter(torch.empty(3, 2 + index)) for index in range(count)]
     for weight in weights:
@@ -366,7 +433,7 @@ def _require_reusable(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
 def _require_unchanged(what: str, before: Any, after: Any) -> None:
     if change := difference(before, after):
         raise Deviation(
-            f"{what} are changed in place: {change}",
+            f"{what} changed: {change}",
             "that they are as they were",
             "the optimizer writes into what it was given; copy it first",
         )
@@ -409,6 +476,7 @@ def _require_progress(subject: Subject, parameters: list[nn.Parameter], what: st
 def _require_falling_loss(
     subject: Subject, parameters: list[nn.Parameter], loss_of: Callable[[], Tensor], what: str
 ) -> None:
+    subject.require_horizon(_FEWEST_STEPS)
     optimizer = subject.build(parameters)
 
     def closure() -> Tensor:

@@ -74,8 +74,9 @@ def rate_visible(subject: Subject) -> None:
 def pure_function(subject: Subject) -> None:
     _require_schedule(subject)
     expected = _rates(subject, lambda _: None)
-    large = _rates(subject, lambda _: None, gradient=50.0)
-    _require_same_rates(expected, large, "with gradients a hundred times as large", "looks at gradients or losses")
+    for growth, how in ((1.0, "a hundred times as large"), (1.3, "growing"), (0.7, "shrinking")):
+        seen = _rates(subject, lambda _: None, gradient=50.0, growth=growth)
+        _require_same_rates(expected, seen, f"with gradients {how}", "looks at gradients or losses")
 
     def looked_at(optimizer: torch.optim.Optimizer) -> None:
         optimizer.state_dict()
@@ -213,16 +214,22 @@ def _rate(optimizer: torch.optim.Optimizer, group: int = 0) -> float:
 
 
 def _stepped(
-    subject: Subject, *others: dict[str, Any], gradient: float | None = 0.5, dtype: torch.dtype = torch.float32
+    subject: Subject,
+    *others: dict[str, Any],
+    gradient: float | None = 0.5,
+    growth: float = 1.0,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.optim.Optimizer, Callable[[], None]]:
     """An optimizer over small matrices, one more for each further group, and what makes a step."""
     weights = [nn.Parameter(torch.ones(2, 2, dtype=dtype)) for _ in range(1 + len(others))]
     groups = [{"params": [weight], **options} for weight, options in zip(weights, ({}, *others), strict=True)]
     optimizer = subject.build(groups if others else weights)
+    made = [0]
 
     def closure() -> Tensor:
         for weight in weights:
-            weight.grad = None if gradient is None else torch.full_like(weight, gradient)
+            weight.grad = None if gradient is None else torch.full_like(weight, gradient * growth ** made[0])
+        made[0] += 1
         return torch.ones(())
 
     return optimizer, lambda: subject.step(optimizer, closure)
@@ -237,9 +244,12 @@ def _walk(subject: Subject, count: int) -> Iterator[float]:
 
 
 def _rates(
-    subject: Subject, between: Callable[[torch.optim.Optimizer], object], gradient: float | None = 0.5
+    subject: Subject,
+    between: Callable[[torch.optim.Optimizer], object],
+    gradient: float | None = 0.5,
+    growth: float = 1.0,
 ) -> list[float]:
-    optimizer, step = _stepped(subject, gradient=gradient)
+    optimizer, step = _stepped(subject, gradient=gradient, growth=growth)
     rates = []
     for _ in range(min(_STEPS, subject.horizon or _STEPS)):
         between(optimizer)

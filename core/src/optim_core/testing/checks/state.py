@@ -27,7 +27,7 @@ __all__: list[str] = []
 
 _MOMENTS = (0, 1, 7)
 # A schedule that is longer is followed for its first part only: each check is to take less than a second.
-_LONGEST, _WITHOUT_HORIZON = 120, 30
+_LONGEST = 120
 _SCALARS = (Tensor, torch.nn.Parameter, bool, int, float, complex, str, bytes, type(None))
 _PLAIN = (*_SCALARS, torch.dtype, torch.device, torch.Size, dict, OrderedDict, list, tuple, set)
 
@@ -49,8 +49,7 @@ _ALIKE = "the training goes on bit for bit as the uninterrupted one"
     cause="state_dict() or load_state_dict() depends on something that a new process doesn't have",
 )
 def round_trip(subject: Subject) -> None:
-    horizon = subject.horizon
-    whole = _WITHOUT_HORIZON if horizon is None else min(horizon, _LONGEST)
+    whole = subject.within_horizon(_LONGEST)
     uninterrupted = course(_training(subject), whole)
     for made in _moments(subject):
         training = _training(subject, made)
@@ -83,18 +82,68 @@ def round_trip(subject: Subject) -> None:
     cause="load_state_dict() can only load into a fresh optimizer",
 )
 def rewind(subject: Subject) -> None:
-    training = _training(subject, 2)
-    state, weights = copy.deepcopy((training.optimizer.state_dict(), training.weights()))
-    expected = course(training, subject.within_horizon(8, 2))
-    training.model.load_state_dict(weights)
-    training.optimizer.load_state_dict(state)
-    training.batch = 2
-    if found := parting(training, expected):
+    for made in (0, 2):
+        training = _training(subject, made)
+        state, weights = copy.deepcopy((training.optimizer.state_dict(), training.weights()))
+        expected = course(training, subject.within_horizon(8, made))
+        training.model.load_state_dict(weights)
+        training.optimizer.load_state_dict(state)
+        training.batch = made
+        if found := parting(training, expected):
+            raise Deviation(
+                f"taken back by {_updates(len(expected) - 1)}, {found}",
+                "the training repeats itself bit for bit",
+                "load_state_dict() leaves something as it was: an attribute, a buffer, or a position that only grows",
+            )
+
+
+@check(
+    "state-half-precision",
+    why="A training of parameters in half precision is resumed as any other, whatever the precision of its moments.",
+    cause="load_state_dict() can't load moments of another precision than their parameter's",
+    claim="bfloat16",
+)
+def half_precision(subject: Subject) -> None:
+    made = _moments(subject)[-1]
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        training = _training(subject, made, dtype)
+        resumed = training.resumed()
+        found[dtype] = parting(resumed, course(training, subject.within_horizon(10, made)))
+    if found[torch.float32]:
+        raise NotApplicable("it can't be resumed in full precision either (state-round-trip)")
+    if found[torch.bfloat16]:
         raise Deviation(
-            f"taken back by {_updates(len(expected) - 1)}, {found}",
-            "the training repeats itself bit for bit",
-            "load_state_dict() leaves something as it was: an attribute, a buffer, or a position that only grows",
+            f"with parameters of bfloat16, resumed after {_updates(made)}, {found[torch.bfloat16]}",
+            _ALIKE,
+            "torch.optim.Optimizer.load_state_dict() gives moments the precision of their parameter: keep them in "
+            "it, or restore theirs after it",
         )
+
+
+@check(
+    "state-own-memory",
+    why="What an optimizer learns of one parameter must not be that of another, nor a parameter's own memory.",
+    cause="the state can't be looked at",
+)
+def own_memory(subject: Subject) -> None:
+    training = _training(subject, _moments(subject)[-1])
+    owners: dict[int, str] = {}
+    for name, parameter in training.model.named_parameters():
+        owned = [
+            (name, parameter),
+            *((f"{key!r} of {name}", v) for key, v in training.optimizer.state.get(parameter, {}).items()),
+        ]
+        for what, value in owned:
+            if not isinstance(value, Tensor) or value.numel() < 2:
+                continue
+            place = value.untyped_storage().data_ptr()
+            if owners.setdefault(place, what) != what:
+                raise Deviation(
+                    f"{what} is in the same memory as {owners[place]}",
+                    "memory of its own",
+                    "a buffer is made once and used for several parameters, or a parameter is kept without clone()",
+                )
 
 
 @check(
@@ -183,7 +232,10 @@ def without_schedule(subject: Subject) -> None:
     pairs = zip(state["param_groups"], start["param_groups"], strict=True)
     bare = {**without_key, "param_groups": [without_counters(group, first) for group, first in pairs]}
     fresh = [(training.with_weights(), copy.deepcopy(given)) for given in (without_key, bare)]
+    whole = training.resumed()
     expected = course(training, subject.within_horizon(8, made))
+    if parting(whole, expected):
+        raise NotApplicable("a state with all of it doesn't restore the training either (state-round-trip)")
     for (resumed, given), lacking in zip(fresh, ("", " and without counters in its groups"), strict=True):
         _require_noticed(resumed, given, expected, f"a state without {SCHEDULER!r}{lacking}, of {_updates(made)},")
 
@@ -269,8 +321,8 @@ def memory_freed(subject: Subject) -> None:
             gc.enable()
 
 
-def _training(subject: Subject, made: int = 0) -> Training:
-    return Training(subject, groups=subject.group_count).run(made)
+def _training(subject: Subject, made: int = 0, dtype: torch.dtype = torch.float32) -> Training:
+    return Training(subject, groups=subject.group_count, uneven=True, dtype=dtype).run(made)
 
 
 def _moments(subject: Subject) -> list[int]:
@@ -351,20 +403,22 @@ def _everything(training: Training) -> Any:
 
 
 def _foreign_states(state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """States of an optimizer over other parameters or groups than one of a single group."""
-    (group,), values = state["param_groups"], state["state"]
+    """States of an optimizer over other parameters or groups than one over the same network."""
+    # An optimizer may make several groups of what it is given.
+    (*others, group), values = state["param_groups"], state["state"]
     *kept, last = group["params"]
     names = {"param_names": group["param_names"][:-1]} if "param_names" in group else {}
     fewer = {name: value for name, value in values.items() if name != last}
+    smaller = {**group, **names, "params": kept}
     yield (
-        "one parameter less in its group",
-        copy.deepcopy({**state, "state": fewer, "param_groups": [{**group, **names, "params": kept}]}),
+        "one parameter less in a group",
+        copy.deepcopy({**state, "state": fewer, "param_groups": [*others, smaller]}),
     )
     more = {**values, last + 1: values[last]} if last in values else values
     second = {**group, "params": [last + 1]}
     yield (
         "one parameter group more",
-        copy.deepcopy({**state, "state": more, "param_groups": [group, second]}),
+        copy.deepcopy({**state, "state": more, "param_groups": [*others, group, second]}),
     )
 
 

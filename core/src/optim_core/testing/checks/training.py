@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -9,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from optim_core.testing.check import Deviation, NotApplicable, check
-from optim_core.testing.comparison import moved, weights_difference
+from optim_core.testing.comparison import difference, moved, weights_difference
 from optim_core.testing.small_problem import Training, fill
 from optim_core.testing.subject import Subject
 
 __all__: list[str] = []
 
-_STEPS, _MOST_STEPS = 300, 3000
+_FEWEST_STEPS, _STEPS, _MOST_STEPS = 10, 300, 3000
 _FALL = 0.01  # the part of the loss by which it has to fall; a small learning rate takes its time
 
 
@@ -25,6 +26,7 @@ _FALL = 0.01  # the part of the loss by which it has to fall; a small learning r
     cause="the update has the wrong sign or size",
 )
 def loss_falls(subject: Subject) -> None:
+    subject.require_horizon(_FEWEST_STEPS)
     training = Training(subject)
     first, steps = float(training.loss()), 0
     limit = min(_MOST_STEPS, subject.horizon or _MOST_STEPS)
@@ -51,6 +53,7 @@ def loss_falls(subject: Subject) -> None:
     cause="the loop over the groups or their parameters ends early, or leaves a kind of parameter out",
 )
 def every_parameter_moves(subject: Subject) -> None:
+    subject.require_horizon(_FEWEST_STEPS)
     training = Training(subject, groups=2 if subject.claims.groups else 1)
     before = training.weights()
     training.run(min(30, subject.horizon or 30))
@@ -87,6 +90,8 @@ def gradient_none(subject: Subject) -> None:
 def without_gradient_unmoved(subject: Subject) -> None:
     training = Training(subject).run(8)
     before = training.weights()
+    idle = training.model.first.weight
+    learnt = copy.deepcopy(dict(training.optimizer.state.get(idle, {})))
 
     def closure() -> Tensor:
         training.optimizer.zero_grad()
@@ -102,6 +107,12 @@ def without_gradient_unmoved(subject: Subject) -> None:
             f"{', '.join(changed)} moved in steps in which its gradient is None",
             "that a parameter without gradient stays as it is, bit for bit",
             "weights are decayed, or momentum applied, before it is asked whether there is a gradient",
+        )
+    if change := difference(learnt, dict(training.optimizer.state.get(idle, {})), "its state"):
+        raise Deviation(
+            f"of a parameter whose gradient is None in a step, {change}",
+            "that what was learnt of it stays as it is",
+            "averages decay, or updates are counted, before it is asked whether there is a gradient",
         )
     if subject.claims.needs_closure:
         return
@@ -136,6 +147,8 @@ def closure(subject: Subject) -> None:
         return loss
 
     for number in range(4):
+        # As in `Training.run`, for optimizers that draw random numbers.
+        torch.default_generator.manual_seed(number)
         with torch.no_grad():
             returned: Any = training.optimizer.step(closure)  # type: ignore[arg-type] # PyTorch means the loss itself
         training.batch += 1
@@ -188,7 +201,7 @@ def zero_grad(subject: Subject) -> None:
         raise Deviation(
             f"zero_grad(set_to_none=False) leaves something else than zeros in the gradients of {', '.join(left)}",
             "zeros",
-            "zero_grad() is overridden, and ignores set_to_none",
+            "zero_grad() is overridden, and ignores set_to_none or some of the groups",
         )
     torch.autograd.backward(training.loss())
     training.optimizer.zero_grad()
@@ -251,6 +264,7 @@ def gradients_unchanged(subject: Subject) -> None:
     claim="groups",
 )
 def group_rate(subject: Subject) -> None:
+    subject.require_horizon(_FEWEST_STEPS)
     slow, fast = nn.Parameter(torch.empty(3, 4)), nn.Parameter(torch.empty(3, 4))
     fill(slow)
     fill(fast)
@@ -279,12 +293,65 @@ def group_rate(subject: Subject) -> None:
 
 
 @check(
+    "training-group-weight-decay",
+    why="Biases and norms are commonly taken out of the weight decay, by a group of their own.",
+    cause="the update uses the weight decay of the first group, or of the constructor, for all groups",
+    claim="groups",
+)
+def group_weight_decay(subject: Subject) -> None:
+    subject.require_horizon(_FEWEST_STEPS)
+    if not isinstance(subject.build([nn.Parameter(torch.ones(2, 2))]).param_groups[0].get("weight_decay"), float | int):
+        raise NotApplicable("its parameter groups have no weight decay")
+    spared, decayed = nn.Parameter(torch.empty(3, 4)), nn.Parameter(torch.empty(3, 4))
+    fill(spared)
+    fill(decayed)
+    groups: list[dict[str, Any]] = [
+        {"params": [spared], "weight_decay": 0.0},
+        {"params": [decayed], "weight_decay": 0.5},
+    ]
+    optimizer = subject.build(groups)
+
+    def closure() -> Tensor:
+        for parameter in (spared, decayed):
+            parameter.grad = torch.linspace(-1, 1, 12).reshape(3, 4)
+        return torch.ones(())
+
+    for _ in range(min(30, subject.horizon or 30)):
+        subject.step(optimizer, closure)
+    if torch.equal(spared, decayed):
+        raise Deviation(
+            "a group with weight_decay=0.5 is trained as one with weight_decay=0",
+            "that each group has its own",
+            "the update uses the weight decay of the first group, or of the constructor, for all groups",
+        )
+
+
+@check(
+    "training-in-place",
+    why="Captured graphs, DDP's buckets and views hold a parameter's memory, which has to be what is updated.",
+    cause="a parameter's memory can't be looked at",
+)
+def in_place(subject: Subject) -> None:
+    training = Training(subject)
+    before = {name: parameter.data_ptr() for name, parameter in training.model.named_parameters()}
+    training.run(4)
+    after = {name: parameter.data_ptr() for name, parameter in training.model.named_parameters()}
+    if replaced := [name for name, place in before.items() if after[name] != place]:
+        raise Deviation(
+            f"the memory of {', '.join(replaced)} is another after 4 steps",
+            "that a step writes into the memory that is there",
+            "the step assigns to `parameter.data`; use parameter.copy_() or an update in place",
+        )
+
+
+@check(
     "training-late-group",
     why="Layers that are unfrozen or added during training join by add_param_group().",
     cause="what the optimizer keeps per group is made in the constructor only",
     claim="groups",
 )
 def late_group(subject: Subject) -> None:
+    subject.require_horizon(_FEWEST_STEPS)
     training = Training(subject).run(4)
     late = nn.Parameter(torch.empty(3, 4))
     fill(late)
@@ -298,6 +365,7 @@ def late_group(subject: Subject) -> None:
 
     # Some optimizers look at a few gradients first.
     for _ in range(min(30, subject.horizon or 30) - 4):
+        torch.default_generator.manual_seed(training.batch)
         subject.step(training.optimizer, closure)
         training.batch += 1
     if not bool(moved({"": start}, {"": late.detach()})):
@@ -306,6 +374,7 @@ def late_group(subject: Subject) -> None:
             "that it is trained from then on",
             "the step goes through groups, or parameters, that were noted in the constructor",
         )
+    _require_alike_from_the_start(subject)
     reference = Training(subject).run(training.batch)
     if apart := weights_difference(reference.weights(), training.weights(), rtol=1e-4, atol=1e-6):
         raise Deviation(
@@ -313,3 +382,41 @@ def late_group(subject: Subject) -> None:
             "that they go on as if nothing had happened",
             "adding a group resets counts or rates of the others",
         )
+
+
+def _require_alike_from_the_start(subject: Subject) -> None:
+    """That the first move of a parameter, as a part of its rate, doesn't depend on when it was added."""
+    first, late = _first_move(subject, after=0), _first_move(subject, after=6)
+    if not 0.8 * first <= late <= 1.25 * first:
+        raise Deviation(
+            f"a parameter that was added after 6 updates first moves by {late:.3g} times its rate, and one that was "
+            f"there from the beginning by {first:.3g} times",
+            "about the same",
+            "a count of updates that is global, or the first group's, where the parameter's own belongs: in the "
+            "correction of its running averages, say",
+        )
+
+
+def _first_move(subject: Subject, after: int) -> float:
+    """By how much a parameter that is added after so many updates first moves, as a part of its rate."""
+    early, added = nn.Parameter(torch.empty(2, 2)), nn.Parameter(torch.empty(3, 4))
+    fill(early)
+    fill(added)
+    start = added.detach().clone()
+    optimizer = subject.build([early] if after else [early, added])
+
+    def closure() -> Tensor:
+        for parameter in (early, added):
+            parameter.grad = torch.full_like(parameter, 0.5)
+        return torch.ones(())
+
+    for number in range(subject.within_horizon(40)):
+        if number and number == after:
+            optimizer.add_param_group({"params": [added]})
+        rate = optimizer.param_groups[-1].get("lr")
+        torch.default_generator.manual_seed(number)
+        subject.step(optimizer, closure)
+        way = float((added.detach() - start).norm())
+        if way and rate != 0:
+            return way if rate is None else way / float(rate)
+    return 0.0
