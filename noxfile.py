@@ -167,3 +167,5 @@ def types(session: nox.Session) -> None:
     install(session, list(PLUGINS), *group("types"))
     session.run("mypy", "core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "benchmarks", "noxfile.py")
     session.run("mypy", "examples/digits/train.py")
+    with session.chdir(OUTSIDER):
+        session.run("mypy", "src", "tests", "train.py")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 __all__ = ["Claims"]
 
@@ -37,6 +37,9 @@ class Claims:
         schedule: whether the optimizer drives a learning-rate schedule; None to have that found out.
         expected_failures: identifiers of checks that are known to fail, each with the reason. One
             that passes after all is an error, so that the list stays true.
+
+    Raises:
+        TypeError: a flag is neither true nor false, or `expected_failures` is no mapping.
     """
 
     closure: bool = True
@@ -54,3 +57,16 @@ class Claims:
     compile: bool = True
     schedule: bool | None = None
     expected_failures: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{flag.name} = {getattr(self, flag.name)!r}: must be true or false"
+            for flag in fields(self)
+            if flag.name != "expected_failures"
+            and not isinstance(getattr(self, flag.name), bool)
+            and not (flag.default is None and getattr(self, flag.name) is None)
+        ]
+        if not isinstance(self.expected_failures, Mapping):
+            wrong.append("expected_failures: must be a mapping of checks to the reasons why they fail")
+        if wrong:
+            raise TypeError(f"Claims: {'; '.join(wrong)}")

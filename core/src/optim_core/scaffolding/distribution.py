@@ -121,10 +121,13 @@ def _package(plugin: Plugin, summary: str, modules: Mapping[str, list[str]]) -> 
 
 
 def _findings(findings: Findings | None) -> str:
-    if findings is None or not findings.failures:
+    if findings is None:
         return ""
     lines = [f"- `{identifier}`: {seen}" for identifier, seen in findings.failures.items()]
-    return "\n".join(["", "## What the conformance kit found", "", *lines, ""])
+    denied = [f"`{flag}`" for flag, claimed in findings.flags.items() if not claimed]
+    if denied:
+        lines.append(f"- not claimed, as the class can't do it: {', '.join(denied)}")
+    return "\n".join(["", "## What the conformance kit found", "", *lines, ""]) if lines else ""
 
 
 def _test_imports(names: PluginNames, wrapping: Wrapping) -> str:

@@ -50,24 +50,28 @@ def differing(flags: Mapping[str, bool]) -> dict[str, bool]:
 
 
 def denied(results: Iterable[Seen]) -> set[str]:
-    """The flags on which other checks depend, and whose own checks fail."""
-    return {r.flag for r in results if r.failed and r.flag is not None} - _OPTIMISTIC.keys()
+    """The flags on which other checks depend, and none of whose own checks passes."""
+    return _denied(results) - _OPTIMISTIC.keys()
+
+
+def _denied(results: Iterable[Seen]) -> set[str]:
+    results = list(results)
+    return {r.flag for r in results if r.failed and r.flag} - {r.flag for r in results if r.passed and r.flag}
 
 
 def findings_of(flags: Mapping[str, bool], results: Iterable[Seen]) -> Findings:
     """What to claim after a run of the kit that was made with these flags."""
-    kept, failures = dict(flags), {}
+    results = list(results)
+    kept, failures = {**flags, **dict.fromkeys(_denied(results), False)}, {}
     deadly = []
     passed = 0
     for result in results:
-        if not result.failed:
-            passed += result.passed
-        elif result.flag is None:
+        passed += result.passed
+        # What is not claimed isn't carried out, and can't fail.
+        if result.failed and kept.get(result.flag or "", True):
             failures[result.identifier] = _shown(result.seen)
             if result.seen.startswith(_ENDS):
                 deadly.append(result.identifier)
-        else:
-            kept[result.flag] = False
     return Findings(differing(kept), failures, tuple(deadly), passed)
 
 

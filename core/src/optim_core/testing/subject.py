@@ -12,7 +12,7 @@ import torch
 from optim_core.arguments import signature_of
 from optim_core.claims import Claims
 from optim_core.discovery import FactoryEntry
-from optim_core.errors import InvalidArgumentsError, Problem
+from optim_core.errors import InvalidArgumentsError, Problem, in_one_line
 from optim_core.factory import OptimizerFactory, construct_factory, effective_params
 from optim_core.inspection.example import example_params
 from optim_core.modes import has_modes
@@ -143,11 +143,28 @@ class Subject:
 
     @functools.cached_property
     def is_buildable(self) -> bool:
-        """Whether its params build an optimizer over matrices at all; one check says so, and others need it."""
+        """Whether its params build an optimizer of what is claimed; one check says so, and others need it."""
         try:
-            return isinstance(self._as_built(), torch.optim.Optimizer)
+            return isinstance(self._as_built(), torch.optim.Optimizer) and not self.problem_with_vectors
         except Exception:
             return False
+
+    @functools.cached_property
+    def problem_with_vectors(self) -> str | None:
+        """What is raised where a vector stands beside a matrix that it can do alone; None where that is no claim."""
+        matrix, vector = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
+        if not self.claims.vectors or self._failure_over([matrix]) is not None:
+            return None
+        return self._failure_over([matrix, vector])
+
+    def _failure_over(self, parameters: list[torch.nn.Parameter]) -> str | None:
+        try:
+            optimizer = self.build(parameters)
+            self.step(optimizer, _gradients_of(optimizer))
+        except Exception as error:
+            # Whatever a stranger's optimizer raises.
+            return in_one_line(error)
+        return None
 
     @functools.cached_property
     def has_modes(self) -> bool:

@@ -41,7 +41,7 @@ class OptimizerConformance:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         # One for all tests of a class: finding example_params takes a moment.
-        cls._subject = functools.cache(lambda: _subject(cls.factory, cls.params, cls.claims))
+        cls._subject = functools.cache(lambda: _subject(getattr(cls, "factory", None), cls.params, cls.claims))
         for check in CHECKS:
             name = f"test_{check.identifier.replace('-', '_')}"
             if not hasattr(cls, name):
@@ -82,7 +82,9 @@ def _method(check: Check, name: str) -> Callable[[OptimizerConformance], None]:
     return test
 
 
-def _subject(factory: type | str, params: Mapping[str, Any] | None, claims: Claims | None) -> Subject:
+def _subject(factory: type | str | None, params: Mapping[str, Any] | None, claims: Claims | None) -> Subject:
+    if not isinstance(factory, type | str):
+        raise TypeError(f"`factory` is {factory!r}: must be the key of a factory, or its class")
     subject = Subject(factory, params, claims)
     require_known(subject)
     return subject

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -29,12 +30,19 @@ _GROWING = ("param_groups", "state", "defaults")  # of an optimizer's attributes
     cause="`build` passes on an argument that its optimizer doesn't take, or needs parameters of a certain kind",
 )
 def builds(subject: Subject) -> None:
-    optimizer = subject.build([nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(3, 2))])
+    optimizer = subject.factory().build([nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(3, 2))])
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise Deviation(
             f"build() returns a {type(optimizer).__name__}",
             "a torch.optim.Optimizer",
             "`build` lacks a return, or its class doesn't inherit from torch.optim.Optimizer",
+        )
+    if problem := subject.problem_with_vectors:
+        raise Deviation(
+            f"over a matrix it can be built and stepped; with a vector beside it, {problem}",
+            "that it takes biases, too",
+            "it takes matrices only: its factory has to say so, by "
+            "CLAIMS = Claims(vectors=False, scalars=False, empty=False)",
         )
 
 
@@ -326,25 +334,29 @@ def bfloat16_parameters(subject: Subject) -> None:
     claim="complex",
 )
 def complex_parameters(subject: Subject) -> None:
-    weight = nn.Parameter(torch.zeros(3, 4, dtype=torch.complex64))
-    fill(weight)
-    target = torch.complex(torch.tensor(0.5), torch.tensor(-0.5))
+    # In every direction of the plane, as arithmetic that is wrong for some may be right for others.
+    for eighth in range(8):
+        weight = nn.Parameter(torch.zeros(3, 4, dtype=torch.complex64))
+        fill(weight)
+        angle = torch.tensor(eighth * math.pi / 4)
+        target = weight.detach() + torch.polar(torch.tensor(1.0), angle)
 
-    def distances() -> tuple[Tensor, Tensor]:
-        apart = torch.view_as_real(weight - target).square()
-        return apart[..., 0].mean(), apart[..., 1].mean()
+        def distance(weight: nn.Parameter = weight, target: Tensor = target) -> Tensor:
+            return torch.view_as_real(weight - target).square().mean()
 
-    before = [float(distance) for distance in distances()]
-    _require_falling_loss(subject, [weight], lambda: sum(distances(), torch.zeros(())), "of complex parameters")
-    _require_dtype([weight], torch.complex64)
-    falls = [first - float(last) for first, last in zip(before, distances(), strict=True)]
-    # Weight decay alone moves both parts a little.
-    if min(falls) < 0.05 * max(falls):
-        raise Deviation(
-            f"the loss of the real part falls by {falls[0]:.3g}, that of the imaginary part by {falls[1]:.3g}",
-            "that it falls for both parts",
-            "the update keeps one part of a complex product; see torch.view_as_real",
+        _require_falling_loss(subject, [weight], distance, f"towards {45 * eighth} degrees in the complex plane")
+        _require_dtype([weight], torch.complex64)
+        # Weight decay pulls a little in other directions.
+        way = (weight.detach() - target + torch.polar(torch.tensor(1.0), angle)).mean() * torch.polar(
+            torch.tensor(1.0), -angle
         )
+        if abs(float(way.imag)) > 0.5 * abs(float(way.real)):
+            raise Deviation(
+                f"with the optimum at {45 * eighth} degrees, a complex parameter goes off by "
+                f"{math.degrees(math.atan2(float(way.imag), float(way.real))):.0f} degrees",
+                "that it goes there",
+                "the update is that of the real or of the imaginary part alone; see torch.view_as_real",
+            )
 
 
 @check(

@@ -123,7 +123,7 @@ def half_precision(subject: Subject) -> None:
 
 @check(
     "state-own-memory",
-    why="What an optimizer learns of one parameter must not be that of another, nor a parameter's own memory.",
+    why="What an optimizer remembers must not be a gradient or a parameter itself, which change, nor another's memory.",
     cause="the state can't be looked at",
 )
 def own_memory(subject: Subject) -> None:
@@ -132,6 +132,7 @@ def own_memory(subject: Subject) -> None:
     for name, parameter in training.model.named_parameters():
         owned = [
             (name, parameter),
+            (f"the gradient of {name}", parameter.grad),
             *((f"{key!r} of {name}", v) for key, v in training.optimizer.state.get(parameter, {}).items()),
         ]
         for what, value in owned:
@@ -142,7 +143,8 @@ def own_memory(subject: Subject) -> None:
                 raise Deviation(
                     f"{what} is in the same memory as {owners[place]}",
                     "memory of its own",
-                    "a buffer is made once and used for several parameters, or a parameter is kept without clone()",
+                    "a buffer is made once and used for several parameters, or a parameter or gradient is kept without "
+                    "clone()",
                 )
 
 

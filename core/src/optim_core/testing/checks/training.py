@@ -29,14 +29,16 @@ def loss_falls(subject: Subject) -> None:
     subject.require_horizon(_FEWEST_STEPS)
     training = Training(subject)
     first, steps = float(training.loss()), 0
-    limit = min(_MOST_STEPS, subject.horizon or _MOST_STEPS)
-    while steps < limit:
+    # A step with a closure may make dozens of evaluations.
+    limit = subject.within_horizon(_STEPS if subject.claims.needs_closure else _MOST_STEPS)
+    last = first
+    while steps < limit and math.isfinite(last):
         count = min(_STEPS, limit - steps)
         training.run(count)
         steps += count
-        if float(training.loss()) <= first * (1 - _FALL):
+        last = float(training.loss())
+        if last <= first * (1 - _FALL):
             return
-    last = float(training.loss())
     # Of a training of a few steps nobody can ask for more than a beginning.
     if limit < _STEPS and last < first:
         return
