@@ -7,12 +7,14 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import tomllib
 import types
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
@@ -53,6 +55,15 @@ def run_python(example: Example) -> None:
     PythonEvaluator()(example)
     # What a page defines can be pickled, as what a module does.
     vars(sys.modules[PAGE]).update(example.namespace)
+
+
+def read_settings(example: Example) -> None:
+    """A TOML block is well formed; what it says of distributions is what packaging tools understand."""
+    settings = tomllib.loads(str(example.parsed))
+    for group in settings.get("project", {}).get("entry-points", {}):
+        assert group in ("optim.factories", "optim.hooks"), group
+    for requirement in settings.get("dependencies", []):
+        Requirement(requirement)
 
 
 def run_commands(example: Example) -> None:
@@ -103,10 +114,10 @@ def leave_folder(namespace: dict[str, Any]) -> None:
     namespace["_folder"].cleanup()
     from optim_core import OPTIMIZER_BUILDER_REGISTRY  # here: a session without the core has no use for it
 
-    OPTIMIZER_BUILDER_REGISTRY.refresh()
     for entry in OPTIMIZER_BUILDER_REGISTRY.entries():
         if entry.group == "in-process":
             OPTIMIZER_BUILDER_REGISTRY.unregister(entry.key)
+    OPTIMIZER_BUILDER_REGISTRY.refresh()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -129,6 +140,7 @@ pytest_collect_file = Sybil(
         CodeBlockParser("python", run_python),
         CodeBlockParser("yaml", write_configuration),
         CodeBlockParser("console", run_commands),
+        CodeBlockParser("toml", read_settings),
         SkipParser(),
     ],
     patterns=["*.md"],

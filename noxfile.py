@@ -81,9 +81,12 @@ def check_keys(session: nox.Session, keys: list[str]) -> None:
     session.run("python", "-c", check)
 
 
-def pytest(session: nox.Session, *paths: str) -> None:
-    """Run the tests in some folders."""
-    session.run("python", "-m", "pytest", *paths, *session.posargs)
+IN_PARALLEL = ("--numprocesses=auto", "--dist=loadfile")
+
+
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Run the tests in some folders, or in all."""
+    session.run("python", "-m", "pytest", *arguments, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -91,7 +94,7 @@ def core(session: nox.Session) -> None:
     """The core alone, with no factory installed."""
     share_torch(session)
     install(session, [], *group("test"))
-    pytest(session, "core")
+    pytest(session, "core", *IN_PARALLEL)
 
 
 @nox.session(python=PYTHONS)
@@ -101,6 +104,7 @@ def plugin(session: nox.Session, plugin: str) -> None:
     share_torch(session)
     install(session, [plugin], *group("test"))
     pytest(session, f"plugins/{plugin}")
+    session.run("optim", "verify", PLUGINS[plugin])
 
 
 @nox.session(python=PYTHONS)
@@ -108,7 +112,7 @@ def everything(session: nox.Session) -> None:
     """The core with all plugins: all tests, the core's own again, and the documentation's code."""
     share_torch(session)
     install(session, list(PLUGINS), *group("everything"))
-    pytest(session)
+    pytest(session, *IN_PARALLEL)
 
 
 @nox.session(python=PYTHONS, reuse_venv=False)
@@ -118,8 +122,7 @@ def outsider(session: nox.Session) -> None:
     with TemporaryDirectory() as folder:
         wheels = ["python", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder]
         session.run(*wheels, "./core", str(OUTSIDER), silent=True)
-        # Without NumPy, PyTorch warns of it, which the example's tests turn into an error.
-        session.install(*map(str, Path(folder).glob("*.whl")), "numpy", "pytest")
+        session.install(*map(str, Path(folder).glob("*.whl")), "pytest")
         # All but the sources, so that it is the wheel that is imported.
         shutil.copytree(OUTSIDER, folder, ignore=shutil.ignore_patterns("src"), dirs_exist_ok=True)
         with session.chdir(folder):
@@ -134,14 +137,14 @@ def outsider(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """All tests at the oldest versions that the metadata allows; on request, as torch's takes gigabytes."""
     install(session, list(PLUGINS), *oldest_versions())
-    pytest(session)
+    pytest(session, *IN_PARALLEL)
 
 
 @nox.session(python=PYTHONS[-1], default=False)
 def newest(session: nox.Session) -> None:
     """All tests at the newest versions that there are, torch's too; on request, as it takes gigabytes."""
     install(session, list(PLUGINS), *group("everything"), "--upgrade", "--upgrade-strategy=eager")
-    pytest(session)
+    pytest(session, *IN_PARALLEL)
 
 
 @nox.session(python=PYTHONS, default=False)

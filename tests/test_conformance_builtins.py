@@ -7,7 +7,10 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from optim_core.testing import CHECKS, OptimizerConformance
+import pytest
+import torch
+
+from optim_core.testing import CHECKS, OptimizerConformance, Outcome, Subject, verify
 
 
 class TestAdamWWithWarmupCosine(OptimizerConformance):
@@ -20,6 +23,33 @@ class TestAdamWWithOneCycle(OptimizerConformance):
 
 class TestScheduleFreeRAdam(OptimizerConformance):
     factory = "schedule_free_radam"
+
+
+@pytest.mark.parametrize(
+    ("key", "families", "more"),
+    [
+        ("adamw_warmup_cosine_decay", {"modes"}, set()),
+        ("adamw_cosine_schedule", {"modes"}, set()),
+        (
+            "schedule_free_radam",
+            {"schedule"},
+            {
+                "construction-complex-parameters",
+                "training-gradients-unchanged",
+                "state-scheduler-key",
+                "state-without-schedule",
+            },
+        ),
+    ],
+)
+def test_no_check_is_left_out_that_applies(key: str, families: set[str], more: set[str]) -> None:
+    left_out = {"construction-sparse-gradients", *more}
+    if not torch.cuda.is_available():
+        left_out.add("state-device-move")
+    results = list(verify(Subject(key)))
+    assert {r.identifier for r in results if r.outcome is not Outcome.PASSED} == left_out | {
+        check.identifier for check in CHECKS if check.family in families
+    }
 
 
 def test_the_command_says_the_same() -> None:

@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import wrapped_classes
 
 from optim_core.scaffolding.author import Author
 from optim_core.scaffolding.distribution import files_of
@@ -18,13 +19,14 @@ from optim_core.scaffolding.plugin import Plugin
 from optim_core.scaffolding.wrapping import Findings, Option, Wrapping
 from optim_core.scaffolding.writing import write_files
 
+LONG_KEY = "an_extraordinarily_long_key_of_sixty_characters_for_lion.v22"
 SCRIPTS = sysconfig.get_path("scripts")
 FORMS = {
     "default": [],
     "bare": ["--bare"],
     "wrap": ["--wrap", "torch.optim:NAdam"],
     # As long as a name may be: no line grows over the limit, and none is laid out otherwise.
-    "long": ["--key", "short", "--license", "proprietary"],
+    "long": ["--key", LONG_KEY, "--license", "proprietary"],
 }
 NAMES = {"default": "new-lion", "bare": "new-bare", "wrap": "new-nadam", "long": "extraordinarily-long-winded-xx"}
 
@@ -64,7 +66,7 @@ def test_a_new_plugin_is_installed_listed_tested_and_type_checked(
     pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     run(*pip, "--target", site, written, folder=tmp_path)
     environment = {"PYTHONPATH": str(site)}
-    key = "short" if form == "long" else NAMES[form].replace("-", "_")
+    key = LONG_KEY if form == "long" else NAMES[form].replace("-", "_")
 
     assert f"\n{key} " in run(optim, "list", folder=tmp_path, **environment)
     (tmp_path / "config.yaml").write_text(run(optim, "show", key, "--yaml", folder=tmp_path, **environment))
@@ -76,6 +78,19 @@ def test_a_new_plugin_is_installed_listed_tested_and_type_checked(
         said = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder=written, **environment)
         assert " passed" in said
         assert "xfailed" not in said
+
+
+def test_the_tests_of_a_plugin_around_a_class_that_warns_pass(tmp_path: Path) -> None:
+    classes = {"PYTHONPATH": str(Path(wrapped_classes.__file__).parent)}
+    optim = Path(SCRIPTS, "optim")
+    run(optim, "new", "new-old", "--wrap", "wrapped_classes:Deprecated", "--no-verify", folder=tmp_path, **classes)
+    written = tmp_path / "optim-new-old"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "test_defaults"]
+
+    said = run(*command, folder=written, PYTHONPATH=str(written / "src"))
+
+    assert "1 passed" in said
+    assert "DeprecationWarning: another is better" in said
 
 
 def test_what_is_written_of_a_strange_class_is_well_formed_too(cache: Path, tmp_path: Path) -> None:

@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
-
 from optim_core import build_optimizers
+from torch import Tensor, nn
 
 NUMBERS, LENGTH, BATCH = 32, 8, 64
 LEARNED = 0.95

@@ -35,6 +35,8 @@ class Claims:
         distributed_checkpoint: `torch.distributed.checkpoint` saves and restores the optimizer.
         compile: a training step under `torch.compile`, without compiling anew at every step.
         schedule: whether the optimizer drives a learning-rate schedule; None to have that found out.
+        horizon: how many updates the schedule covers, or the argument of the factory that says so; None to have
+            that found out, from a `ScheduledOptimizer` or from an argument such as `total_steps`.
         expected_failures: identifiers of checks that are known to fail, each with the reason. One
             that passes after all is an error, so that the list stays true.
 
@@ -56,16 +58,18 @@ class Claims:
     distributed_checkpoint: bool = True
     compile: bool = True
     schedule: bool | None = None
+    horizon: int | str | None = None
     expected_failures: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        flags = [flag for flag in fields(self) if flag.name not in ("expected_failures", "horizon")]
         wrong = [
-            f"{flag.name} = {getattr(self, flag.name)!r}: must be true or false"
-            for flag in fields(self)
-            if flag.name != "expected_failures"
-            and not isinstance(getattr(self, flag.name), bool)
-            and not (flag.default is None and getattr(self, flag.name) is None)
+            f"{flag.name} = {value!r}: must be true or false"
+            for flag in flags
+            if not isinstance(value := getattr(self, flag.name), bool) and not (value is None and flag.default is None)
         ]
+        if self.needs_closure and not self.closure:
+            wrong.append("needs_closure: goes with closure only")
         if not isinstance(self.expected_failures, Mapping):
             wrong.append("expected_failures: must be a mapping of checks to the reasons why they fail")
         if wrong:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
+
+from optim_core.command.failures import CommandError
+from optim_core.command.new_plugin import new_plugin
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Install = Callable[..., Path]
@@ -95,7 +99,6 @@ def test_a_new_plugin_is_complete_and_what_to_do_next_is_told(optim: Run, folder
     assert [path.name for path in folder.iterdir()] == ["optim-my-lion"]
     assert result.stdout.partition("Next\n")[2] == (
         "python -m pip install --editable './optim-my-lion[dev]'\n"
-        "optim show my_lion\n"
         "optim verify my_lion\n"
         "python -m build ./optim-my-lion\n"
         "python -m twine upload ./optim-my-lion/dist/*\n"
@@ -129,7 +132,7 @@ def test_json_has_everything(optim: Run, folder: Path) -> None:
     document = json.loads(optim("new", "my-lion", "--json").stdout)
 
     assert set(document.pop("files")) == OWN
-    assert len(document.pop("next")) == 5
+    assert len(document.pop("next")) == 4
     assert document == {
         "folder": "optim-my-lion",
         "distribution": "optim-my-lion",
@@ -192,6 +195,8 @@ def test_what_is_there_is_not_overwritten(optim: Run, folder: Path, kind: str) -
         (["taken"], "'taken': optim-other 1.0 has this key already; choose another name, or a key with --key"),
         (["lion", "--key", "taken"], "'taken': optim-other 1.0 has this key already; choose another key"),
         (["lion", "--key", "A"], "'A': is no key"),
+        (["lion", "--key", "null"], "'null': is no text where YAML reads it without quotes"),
+        (["lion", "--author", ""], "the author can't be written into the package: '' is no name"),
         (["lion", "--email", "nobody"], "the author can't be written into the package: 'nobody' is no e-mail address"),
         (["lion", "--directory", "nowhere"], "Directory 'nowhere' does not exist"),
         (["lion", "--license", "WTFPL"], "'WTFPL' is not one of"),
@@ -257,11 +262,14 @@ def test_arguments_of_a_wrapped_class_become_keys(optim: Run, folder: Path) -> N
         ("NAdam", 2, "must be package.module:Class, as in torch.optim:NAdam"),
         ("torch.optim:NAdm", 2, "there is no 'NAdm' in it. Did you mean 'NAdam'?"),
         ("torch.optim.lr_scheduler:LRScheduler", 2, "is no torch.optim.Optimizer"),
+        ("helped:Lion", 2, "imports raising_helper, which is neither of Python itself nor of an installed"),
         ("raising:Lion", 1, "importing 'raising' raises RuntimeError: no GPU"),
     ],
 )
 def test_what_cannot_be_wrapped_is_told(optim: Run, folder: Path, reference: str, status: int, reason: str) -> None:
     (folder / "raising.py").write_text("raise RuntimeError('no GPU')")
+    (folder / "raising_helper.py").write_text("X = 1")
+    (folder / "helped.py").write_text(f"from raising_helper import X{STRAY.replace('Stray', 'Lion')}")
 
     result = optim("new", "my-lion", "--wrap", reference)
 
@@ -287,6 +295,31 @@ def test_a_wrapped_class_is_held_to_the_conformance_kit(optim: Run, folder: Path
     assert '"state-pickle": "seen when this was generated: TypeError: no pickles",' in factory
     assert "  state-pickle fails: TypeError: no pickles\n" in result.stdout
     assert "- `state-pickle`: TypeError: no pickles\n" in (folder / "optim-my-lion" / "README.md").read_text()
+
+
+def test_checks_that_cannot_be_carried_out_are_not_blamed_on_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr("optim_core.command.verify_key.verify_key", fail)
+
+    with pytest.raises(CommandError, match="the conformance kit can't be carried out: no more processes"):
+        new_plugin(
+            "my-lion",
+            key=None,
+            bare=False,
+            wrap="torch.optim:NAdam",
+            directory=tmp_path,
+            license_name="MIT",
+            author="A",
+            email=None,
+            verify=True,
+            timeout=60,
+        )
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interruption_leaves_nothing(folder: Path, script: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pydantic.fields  # noqa: F401 - before the folders of what is installed are taken away
 import pytest
 from jsonschema import Draft202012Validator
 

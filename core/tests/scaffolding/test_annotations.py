@@ -26,6 +26,8 @@ class Mode(enum.Enum):
         (bool, "bool"),
         (Rate, "float"),
         (Annotated[float, Gt(0)], "float"),
+        (Annotated[float, {"min": 0}], "float"),
+        (list[Annotated[float, {"min": 0}]], "list[float]"),
         (float | torch.Tensor, "float"),
         (Union[float, torch.Tensor], "float"),  # noqa: UP007
         (Optional[bool], "bool | None"),  # noqa: UP045
@@ -83,6 +85,9 @@ def test_what_yaml_cannot_give_has_no_type(annotation: Any) -> None:
         ("lr", 1, "float"),
         ("eps1", 0, "float"),
         ("every", 10, "int | float"),
+        ("lr_decay_steps", 100, "int | float"),
+        ("lr_decay_steps", 1, "int | float"),
+        ("alpha", 4, "int | float"),
         ("betas", (0.9, 0.999), "tuple[float, float]"),
         ("betas", (0, 0.999), "tuple[float, float]"),
         ("shape", (1, 2), "tuple[int | float, int | float]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -10,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from optim_core.scaffolding.names import InvalidNameError, PluginNames, names_of
+from optim_core.scaffolding.author import PLACEHOLDER
+from optim_core.scaffolding.distribution import files_of
+from optim_core.scaffolding.licenses import LICENSES
+from optim_core.scaffolding.names import _IMPORTED, InvalidNameError, PluginNames, names_of
+from optim_core.scaffolding.plugin import Plugin
 
 Install = Callable[..., Path]
 
@@ -53,6 +58,13 @@ def test_a_wrapped_class_of_the_same_name_has_its_capitals_kept() -> None:
         ("exception", "its class would be Exception"),
         ("none", "its class would be None"),
         ("warmup-cosine", "its class would be WarmupCosine"),
+        ("scheduled-optimizer", "its class would be ScheduledOptimizer"),
+        ("non-negative", "its class would be NonNegative"),
+        ("test", "its class would be Test, which pytest takes for tests"),
+        ("test-lion", "its class would be TestLion, which pytest takes for tests"),
+        ("testing", "its class would be Testing, which pytest takes for tests"),
+        ("muon", "optim-muon is this project's own"),
+        ("adamw_onecycle", "optim-adamw-onecycle is this project's own"),
     ],
 )
 def test_a_bad_name_is_refused_with_the_reason(name: str, reason: str) -> None:
@@ -73,6 +85,42 @@ def test_everything_that_is_wrong_with_a_name_is_told_at_once() -> None:
 @pytest.mark.parametrize("key", ["Lion", "my lion", ""])
 def test_a_bad_key_is_refused(key: str) -> None:
     with pytest.raises(InvalidNameError, match="is no key: it has letters from a to z"):
+        names_of("lion-two", key)
+
+
+def test_no_class_can_have_a_name_that_the_written_modules_import() -> None:
+    plugin = Plugin(names_of("lion-two"), PLACEHOLDER, LICENSES["MIT"], 2031)
+    own = {"LionTwo", "ScheduledLionTwo", "LionTwoFactory"}
+    modules = {path: text for path, text in files_of(plugin).items() if path.endswith(".py")}
+    imported = {
+        alias.asname or alias.name
+        for path, text in modules.items()
+        if path != "noxfile.py"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    # Other names are no class's: capitals only, or none at the beginning.
+    like_classes = {name for name in imported - own if name[0].isupper() and not name.isupper()}
+    assert like_classes == _IMPORTED
+
+
+@pytest.mark.parametrize("key", ["null", "on", "true", "123", "-", "---", "2031-01-02", "2031-13-45", "1_000", "1e5"])
+def test_a_key_that_is_no_text_in_yaml_is_refused(key: str) -> None:
+    with pytest.raises(InvalidNameError, match=r"is no text where YAML reads it without quotes; 'optim.*' would do"):
+        names_of("lion-two", key)
+
+
+def test_a_name_whose_key_is_no_text_in_yaml_can_have_another_key() -> None:
+    with pytest.raises(InvalidNameError, match="'optim_on' would do, with --key"):
+        names_of("on")
+    assert names_of("on", "optim_on").key == "optim_on"
+
+
+@pytest.mark.parametrize(("key", "reason"), [("-lion", "begins with a hyphen"), ("lion.yaml", "like a file of YAML")])
+def test_a_key_that_the_command_takes_for_something_else_is_refused(key: str, reason: str) -> None:
+    with pytest.raises(InvalidNameError, match=reason):
         names_of("lion-two", key)
 
 

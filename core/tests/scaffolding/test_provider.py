@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import importlib
 import json
+import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from optim_core.inspection.core_requirement import core_requirement
+from optim_core.scaffolding.author import PLACEHOLDER
 from optim_core.scaffolding.constructor import NotWrappableError
+from optim_core.scaffolding.licenses import LICENSES
+from optim_core.scaffolding.names import PluginNames
+from optim_core.scaffolding.plugin import Plugin
+from optim_core.scaffolding.project_file import project_file
 from optim_core.scaffolding.provider import source_of
+from optim_core.scaffolding.wrapping import Wrapping
 
 Install = Callable[..., Path]
 
@@ -74,3 +83,46 @@ def test_a_package_of_no_distribution_is_refused(tmp_path: Path, monkeypatch: py
     for name in ("stray_lions", "stray_lions.lion"):
         with pytest.raises(NotWrappableError, match="install stray_lions with pip first"):
             source_of(importlib.import_module(name))
+
+
+COPIED = """
+from __future__ import annotations
+import json, some_helper
+from typing import TYPE_CHECKING
+import torch
+from optim_core import Beta
+try:
+    import nowhere_to_be_found
+except ImportError:
+    pass
+if TYPE_CHECKING:
+    from nowhere_either import Lion
+"""
+
+
+def test_what_a_copied_module_imports_is_required(
+    distribution: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = distribution("some-helper", "2.0", modules={"some_helper": ""})
+    (info / "RECORD").write_text("some_helper.py,,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "stray_puma.py").write_text(COPIED)
+
+    source = source_of(importlib.import_module("stray_puma"))
+
+    assert source.imported == ("some-helper>=2.0",)
+    plugin = Plugin(PluginNames("optim-a", "optim_a", "a", "A"), PLACEHOLDER, LICENSES["MIT"], 2031)
+    wrapping = Wrapping("stray_puma", "Puma", "Puma.", (), source=source)
+    project = tomllib.loads(project_file(replace(plugin, wrapping=wrapping)))["project"]
+    assert project["dependencies"] == [core_requirement(), "some-helper>=2.0", "torch>=2.6"]
+
+
+def test_a_module_that_imports_another_of_no_distribution_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stray_helper.py").write_text("X = 1\n")
+    (tmp_path / "stray_tiger.py").write_text("def tiger():\n    from stray_helper import X\n    return X\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(NotWrappableError, match="imports stray_helper, which is neither of Python itself nor of an"):
+        source_of(importlib.import_module("stray_tiger"))

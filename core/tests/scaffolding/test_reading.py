@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tomllib
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -13,9 +15,11 @@ from torch.optim import Optimizer
 from wrapped_classes import (
     ByPosition,
     Decorated,
+    Deprecated,
     Derived,
     Handing,
     Inheriting,
+    LivesInGroups,
     MatricesOnly,
     NeedsCallable,
     NeedsClosure,
@@ -29,12 +33,17 @@ from wrapped_classes import (
     Raises,
     Required,
     Talking,
+    TestOfPatience,
 )
 
 from optim_core.inspection.example import refusal
+from optim_core.scaffolding.author import PLACEHOLDER
 from optim_core.scaffolding.constructor import NotWrappableError
+from optim_core.scaffolding.distribution import files_of
 from optim_core.scaffolding.factory_source import factory_source
+from optim_core.scaffolding.licenses import LICENSES
 from optim_core.scaffolding.names import PluginNames
+from optim_core.scaffolding.plugin import Plugin
 from optim_core.scaffolding.reading import read_class
 from optim_core.scaffolding.wrapping import Wrapping
 
@@ -142,6 +151,8 @@ def test_every_argument_is_passed_on() -> None:
         (OverNames, "needs parameters with their names"),
         (NeedsCallable, "needs the argument hook, but no YAML can give a"),
         (NeedsText, "needs the arguments path, for which no values are known that work"),
+        (LivesInGroups, "can't be built over parameters: "),
+        (TestOfPatience, "has a name that begins with Test"),
         (Raises, "can't be built over parameters: RuntimeError: no GPU"),
     ],
 )
@@ -159,6 +170,26 @@ def test_what_a_step_needs_is_found_out(target: type, flags: dict[str, bool]) ->
 
     assert findings is not None
     assert findings.flags == flags
+
+
+def test_what_an_optimizer_warns_of_is_no_failure_of_its_tests() -> None:
+    plugin = Plugin(NAMES, PLACEHOLDER, LICENSES["MIT"], 2031)
+
+    def filters(wrapping: Wrapping | None) -> list[str]:
+        project = tomllib.loads(files_of(replace(plugin, wrapping=wrapping))["pyproject.toml"])
+        found: list[str] = project["tool"]["pytest"]["ini_options"]["filterwarnings"]
+        return found
+
+    assert filters(None) == ["error", *filters(read(Deprecated))]
+
+
+def test_what_is_left_out_is_told_in_lines_that_are_short_enough() -> None:
+    wrapping = replace(read(Plain), left_out={"hook": f"no YAML can give a {'very ' * 40}long one"})
+
+    lines = factory_source(NAMES, wrapping).splitlines()
+
+    assert max(map(len, lines)) <= 120
+    assert sum("very" in line and line.startswith("    # ") for line in lines) > 1
 
 
 def test_what_an_optimizer_prints_is_not_heard(capfd: pytest.CaptureFixture[str]) -> None:

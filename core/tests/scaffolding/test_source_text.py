@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from optim_core.scaffolding.source_text import import_of, list_of, sorted_names, text_of, value_source
@@ -19,6 +21,8 @@ values = st.recursive(
 
 
 @given(values)
+@example("a\\'b")
+@example("a\\\\'\"b'")
 def test_source_gives_an_equal_value(value: Any) -> None:
     source = value_source(value)
 
@@ -33,6 +37,16 @@ def test_what_has_no_literal_has_no_source(value: Any) -> None:
 
 def test_texts_stand_in_double_quotes_where_a_formatter_has_them() -> None:
     assert [text_of(text) for text in ("a", "it's", 'say "a"')] == ['"a"', '"it\'s"', "'say \"a\"'"]
+
+
+def test_a_formatter_leaves_texts_as_they_are() -> None:
+    texts = ["a\\'b", "'\"", "''\"", '\'""', '\\"', "\\'", "\\\\'\"", 'it\'s\n"so"', "\x00'"]
+    source = "f(\n" + "".join(f"    {text_of(text)},\n" for text in texts) + ")\n"
+
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--stdin-filename", "texts.py", "-"]
+    result = subprocess.run(command, input=source, text=True, capture_output=True, check=True)
+
+    assert result.stdout == source
 
 
 def test_names_are_sorted_as_linters_do() -> None:

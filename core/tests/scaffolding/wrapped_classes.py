@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, Optional
 
@@ -130,6 +131,23 @@ class MatricesOnly(Plain):
 class NeedsClosure(Plain):
     def step(self, closure: Any) -> Any:
         return closure()
+
+
+class LivesInGroups(Plain):
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        super().__init__([parameter for group in params for parameter in group["params"]], lr)
+
+
+class TestOfPatience(Plain):
+    """By its name pytest would take it for tests."""
+
+    __test__ = False  # here
+
+
+class Deprecated(Plain):
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        warnings.warn("another is better", DeprecationWarning, stacklevel=2)
+        super().__init__(params, lr)
 
 
 class Talking(Plain):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from sound import SoundAdamW, SoundFactory, factory_of
+from sound_optimizer import SoundAdamW, SoundFactory, factory_of
 
 from optim_core import Claims, WarmupCosine
 

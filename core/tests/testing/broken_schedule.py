@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from sound import SoundAdamW, SoundFactory, factory_of
+from sound_optimizer import SoundAdamW, SoundFactory, factory_of
 
 from optim_core import WarmupCosine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from sound import SoundAdamW, factory_of
+from sound_optimizer import SoundAdamW, factory_of
 
 from optim_core.authoring import is_dry_step
 

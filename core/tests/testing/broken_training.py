@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import torch
-from sound import SoundAdamW, factory_of
+from sound_optimizer import SoundAdamW, factory_of
 
 __all__ = ["BROKEN"]
 

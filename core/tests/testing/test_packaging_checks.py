@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import sound
+import sound_optimizer
 
 from optim_core import __version__
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
@@ -29,7 +29,7 @@ STATED = {
 }
 CORE = f"optim-core>=0.0.1,<{__version__}.99"
 # The sound factory, of which test_kit.py has it that it passes all other checks.
-MODULE = "from sound import SoundFactory as Factory\n"
+MODULE = "from sound_optimizer import SoundFactory as Factory\n"
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def install(distribution: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     def run(what: Distribution) -> Subject:
         info = what.install(distribution)
-        path = [str(info.parent), str(Path(sound.__file__).parent), os.environ.get("PYTHONPATH", "")]
+        path = [str(info.parent), str(Path(sound_optimizer.__file__).parent), os.environ.get("PYTHONPATH", "")]
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
         return Subject(what.key)
 
@@ -166,7 +166,7 @@ def test_a_broken_distribution_is_caught_by_its_check_alone(
     identifier: str, what: Distribution, seen: str, install: Callable[[Distribution], Subject]
 ) -> None:
     subject = install(what)
-    assert subject.target is sound.SoundFactory
+    assert subject.target is sound_optimizer.SoundFactory
     faults = {r.identifier: r.seen for r in verify(subject, PACKAGING) if r.outcome.is_fault}
     assert list(faults) == [identifier]
     assert faults[identifier].startswith(seen)
@@ -208,9 +208,9 @@ def test_a_licence_may_be_stated_in_older_ways(
     assert result.outcome is Outcome.PASSED
 
 
-@pytest.mark.parametrize("factory", [sound.SoundFactory, "sound.in.process"])
+@pytest.mark.parametrize("factory", [sound_optimizer.SoundFactory, "sound.in.process"])
 def test_what_no_distribution_provides_has_no_packaging(factory: type | str) -> None:
-    OPTIMIZER_BUILDER_REGISTRY.register("sound.in.process", sound.SoundFactory)
+    OPTIMIZER_BUILDER_REGISTRY.register("sound.in.process", sound_optimizer.SoundFactory)
     results = list(verify(Subject(factory), PACKAGING))
     assert {r.outcome for r in results} == {Outcome.NOT_APPLICABLE}
     assert {r.reason for r in results} == {"no distribution provides it"}

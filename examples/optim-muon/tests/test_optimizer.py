@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from optim_muon import MuonAdamWFactory, MuonAdamWWithWarmupCosine
-from optim_muon.muon import Muon, MuonBeforePyTorch29, orthogonalized
+from optim_core import InvalidArgumentsError, StateMismatchError
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from optim_core import InvalidArgumentsError, StateMismatchError
+from optim_muon import MuonAdamWFactory, MuonAdamWWithWarmupCosine
+from optim_muon.muon import Muon, MuonBeforePyTorch29, orthogonalized
 
 SHAPE: dict[str, Any] = {"peak_lr": 0.02, "total_steps": 12, "warmup_steps": 4, "start_lr": 1e-3, "end_lr": 2e-3}
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from optim_muon import MuonAdamWWithWarmupCosine, parameter_groups
+from optim_core import ConfigurationError, InvalidArgumentsError, build_optimizers, load_checkpoint, save_checkpoint
 from torch import nn
 
-from optim_core import ConfigurationError, InvalidArgumentsError, build_optimizers, load_checkpoint, save_checkpoint
+from optim_muon import MuonAdamWWithWarmupCosine, parameter_groups
 
 PARAMS: dict[str, Any] = {"peak_lr": "1e-2", "total_steps": 20, "warmup_steps": 2}
 
@@ -50,6 +50,19 @@ def test_hidden_matrices_are_for_muon_and_all_else_for_adamw(tied: bool) -> None
     assert names_for("muon", module, groups) == hidden_matrices(module) | {"positions"}
     assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
     assert [group["algorithm"] for group in groups] == ["muon", "adamw"]
+
+
+def test_which_layer_is_taken_to_be_the_output_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "optim_muon"):
+        parameter_groups(Transformer())
+        parameter_groups(Transformer(), ["positions"])
+
+    assert caplog.messages == ["Transformer: taken to be the output, and so for AdamW: head"]
+
+
+def test_patterns_that_are_one_text_are_refused_with_the_list() -> None:
+    with pytest.raises(InvalidArgumentsError, match=r"adamw_names = 'head\.\*': must be a list(.|\n)*\['head\.\*'\]"):
+        parameter_groups(Transformer(), "head.*")
 
 
 def test_patterns_take_the_place_of_the_last_linear_layer() -> None:

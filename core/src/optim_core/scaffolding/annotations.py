@@ -22,9 +22,9 @@ _PLAIN = {float: "float", int: "int", bool: "bool", str: "str", type(None): "Non
 _LISTS = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 _WITHOUT_MEANING = (Any, object, inspect.Parameter.empty)
-# Arguments of these names are real numbers, even where the default is written as 0 or 1, or isn't there.
+# Arguments whose names end so are real numbers, even where the default is written as 0 or 1, or isn't there.
 _REAL = re.compile(
-    r"(^|_)(lr|learning_rate|weight_decay|momentum|dampening|eps\d?|epsilon|beta\d?|alpha|gamma|rho|decay|wd)($|_)"
+    r"(^|_)(lr|learning_rate|weight_decay|momentum|dampening|eps\d?|epsilon|beta\d?|alpha|gamma|rho|decay|wd)$"
 )
 
 
@@ -33,15 +33,17 @@ def annotation_source(annotation: Any) -> str | None:
 
     Of a union what YAML can give is kept: `float | Tensor` is `float`.
     """
+    if get_origin(annotation) is typing.Annotated:
+        # First, as what follows the type may have no hash, and so the whole hasn't.
+        return annotation_source(get_args(annotation)[0])
     if annotation in _WITHOUT_MEANING:
         return UNKNOWN
     if isinstance(annotation, typing.NewType):
         return annotation_source(annotation.__supertype__)
-    if annotation in _PLAIN:
-        return _PLAIN[annotation]
+    plain = next((source for kind, source in _PLAIN.items() if annotation is kind), None)
+    if plain is not None:
+        return plain
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is typing.Annotated:
-        return annotation_source(arguments[0])
     if origin in (Union, types.UnionType):
         return _union_source(arguments)
     if origin is Literal:
@@ -95,8 +97,8 @@ def inferred_source(name: str, default: Any) -> str | None:
     if isinstance(default, float):
         return "float"
     if isinstance(default, int):
-        # A count must not become a real number, and a rate may be one.
-        return "float" if _REAL.search(name) else "int | float"
+        # A count must not become a real number, and a rate may be one, of which 0 and 1 are the usual whole ones.
+        return "float" if _REAL.search(name) and default in (0, 1) else "int | float"
     if isinstance(default, (tuple, list)):
         return _inferred_items(name, default)
     if isinstance(default, Mapping):

@@ -31,6 +31,8 @@ PLACEHOLDER_CLASS = Wrapping(
 )
 """What a bare factory is around before its author has put another class there."""
 
+_OWN_PARAMS = {"peak_lr": 3e-4, "total_steps": 100_000, "warmup_steps": 1000}
+
 
 def files_of(plugin: Plugin) -> dict[str, str]:
     """The texts of all files, by path."""
@@ -64,8 +66,11 @@ def metadata_of(plugin: Plugin) -> dict[str, str]:
 
 def _own(plugin: Plugin, tests: str) -> dict[str, str]:
     """The modules, the tests and the README of a plugin with an optimizer of its own."""
-    values = plugin.places()
     names = plugin.names
+    values = plugin.places() | {
+        "development": render("development.md.txt", plugin.places()),
+        "yaml": configuration_yaml(names.key, _OWN_PARAMS),
+    }
     modules = {"factory": [names.factory], "optimizer": [names.optimizer, names.scheduled]}
     summary = "Steps along the sign of a running average of the gradient, on a schedule inside `step()`."
     return {
@@ -73,7 +78,7 @@ def _own(plugin: Plugin, tests: str) -> dict[str, str]:
         "PACKAGE/factory.py": render("own/factory.py.txt", values),
         "PACKAGE/optimizer.py": render("own/optimizer.py.txt", values),
         tests: render("own/tests.py.txt", values),
-        "README.md": render("own/readme.md.txt", values | {"development": render("development.md.txt", values)}),
+        "README.md": render("own/readme.md.txt", values),
     }
 
 

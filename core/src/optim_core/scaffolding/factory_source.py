@@ -24,7 +24,6 @@ def factory_source(names: PluginNames, wrapping: Wrapping) -> str:
     return render(
         "wrapped/factory.py.txt",
         {
-            "key": names.key,
             "factory": names.factory,
             "wrapped": wrapping.path,
             "imports": _imports(names, wrapping),
@@ -128,7 +127,8 @@ def _fields(wrapping: Wrapping) -> Iterator[str]:
         # A formatter would fold it, each version in its own way.
         yield line if len(line) <= WIDTH else f"{line}  # fmt: skip # noqa: E501"
     for name, reason in wrapping.left_out.items():
-        yield f"    # {name} keeps the default of {wrapping.path}: {reason}."
+        remark = f"{name} keeps the default of {wrapping.path}: {reason}."
+        yield from textwrap.wrap(remark, WIDTH, initial_indent="    # ", subsequent_indent="    # ")
     if wrapping.options or wrapping.left_out:
         yield ""  # before the methods
 

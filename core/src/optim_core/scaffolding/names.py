@@ -13,6 +13,7 @@ import importlib_metadata
 
 from optim_core.discovery import FACTORIES_GROUP, find_entries
 from optim_core.errors import OptimError
+from optim_core.inspection.yaml_text import yaml_text
 from optim_core.registry import is_well_formed
 
 __all__ = ["InvalidNameError", "PluginNames", "names_of"]
@@ -25,10 +26,18 @@ _LONGEST_KEY = 60
 _RESERVED = {
     "core": "it would be the distribution optim-core, which every plugin builds on",
     "workspace": "optim-workspace is this project's own",
+    "adamw-warmup-cosine": "optim-adamw-warmup-cosine is this project's own",
+    "adamw-onecycle": "optim-adamw-onecycle is this project's own",
+    "schedule-free-radam": "optim-schedule-free-radam is this project's own",
+    "muon": "optim-muon is this project's own",
 }
-# What the written modules import; a class of such a name would hide it.
+# What the written modules import under a class's name; a class of such a name would hide it.
 _IMPORTED = frozenset(
-    {"Any", "Beta", "Callable", "Claims", "Optimizer", "Parameter", "Rule", "Tensor", "WarmupCosine", "Note", "Steps"}
+    {
+        *{"Any", "Beta", "Callable", "Claims", "ClassVar", "LearningRate", "NonNegative", "Note", "Optimizer"},
+        *{"OptimizerConformance", "ParamsT", "PeakLearningRate", "Rule", "ScheduledOptimizer", "StepCount", "Steps"},
+        *{"Tensor", "WarmupCosine"},
+    }
 )
 
 
@@ -128,13 +137,16 @@ def _problems_of_spelling(stem: str) -> Iterator[str]:
         yield f"it has {len(stem)} characters; at most {_LONGEST} are allowed"
     if keyword.iskeyword(stem):
         yield f"it is a keyword of Python; 'my-{stem}' would do"
-    if stem in _RESERVED:
-        yield f"it is reserved: {_RESERVED[stem]}"
+    reserved = _RESERVED.get(stem.replace("_", "-"))
+    if reserved is not None:
+        yield f"it is reserved: {reserved}"
 
 
 def _problems_of_class(optimizer: str) -> Iterator[str]:
     if optimizer in _IMPORTED or hasattr(builtins, optimizer):
         yield f"its class would be {optimizer}, which is the name of another; add a word to it"
+    if optimizer.startswith("Test"):
+        yield f"its class would be {optimizer}, which pytest takes for tests, as it begins with Test; begin otherwise"
 
 
 def _problems_of_distribution(names: PluginNames) -> Iterator[str]:
@@ -154,6 +166,13 @@ def _problems_of_key(key: str, *, derived: bool) -> Iterator[str]:
         return
     if len(key) > _LONGEST_KEY:
         yield f"has {len(key)} characters; a key has at most {_LONGEST_KEY}"
+    another = f"'{'_'.join(filter(None, ('optim', key.strip('._-'))))}' would do{', with --key' if derived else ''}"
+    if yaml_text(key) != key:
+        yield f"is no text where YAML reads it without quotes; {another}"
+    elif key.startswith("-"):
+        yield f"begins with a hyphen, as the options of a command do; {another}"
+    elif key.endswith((".yaml", ".yml")):
+        yield "ends like a file of YAML, for which the command `optim` would take it; choose another key"
     for entry in find_entries(FACTORIES_GROUP):
         if entry.key == key:
             remedy = "choose another name, or a key with --key" if derived else "choose another key"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from optim_core.inspection.core_requirement import core_requirement
 from optim_core.scaffolding.author import Author
 from optim_core.scaffolding.plugin import Plugin
 from optim_core.scaffolding.templates import render
@@ -11,14 +12,13 @@ from optim_core.scaffolding.wrapping import Wrapping
 
 __all__ = ["project_file"]
 
-_CORE = "optim-core>=0.1,<0.2"
 _TORCH = "torch>=2.6"
 
 
 def project_file(plugin: Plugin) -> str:
     """The text of pyproject.toml."""
     names, wrapping = plugin.names, plugin.wrapping
-    needed = [_CORE, *_class_requirements(wrapping)]
+    needed = [core_requirement(), *_class_requirements(wrapping)]
     return (
         render(
             "pyproject.toml.txt",
@@ -30,6 +30,7 @@ def project_file(plugin: Plugin) -> str:
                 "private": '    "Private :: Do Not Upload",\n' if plugin.license.name == "proprietary" else "",
                 "author": _author(plugin.author),
                 "dependencies": "\n".join(f"    {json.dumps(requirement)}," for requirement in sorted(needed)),
+                "warnings": _warnings(wrapping),
                 "ruff": _ruff(plugin),
                 "mypy": _mypy(plugin),
             },
@@ -53,12 +54,19 @@ def _class_requirements(wrapping: Wrapping | None) -> list[str]:
     if wrapping is None:
         return [_TORCH]
     requirement = wrapping.source.requirement
-    needed = [] if requirement is None else [requirement]
+    needed = [*([] if requirement is None else [requirement]), *wrapping.source.imported]
     if not any(r.startswith("torch>=") for r in needed):
         needed.append(_TORCH)
-    if any("Annotated[" in option.annotation for option in wrapping.options):
+    annotated = any("Annotated[" in option.annotation for option in wrapping.options)
+    if annotated and not any(r.startswith("annotated-types>=") for r in needed):
         needed.append("annotated-types>=0.6")
     return needed
+
+
+def _warnings(wrapping: Wrapping | None) -> str:
+    # A stranger's class may warn of itself, and in whose name depends on its stacklevel: nothing tells it apart.
+    remark = '    # Not "error": what the class itself warns of is shown, and is for its author to mend.\n'
+    return '    "error",\n' if wrapping is None else remark
 
 
 def _ruff(plugin: Plugin) -> str:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import importlib_metadata
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from optim_core.scaffolding.constructor import NotWrappableError
 from optim_core.scaffolding.wrapping import Source
 
 __all__ = ["source_of"]
+
+_REQUIRED_ANYWAY = {"optim-core", "torch"}
 
 
 def source_of(module: ModuleType) -> Source:
@@ -28,7 +33,7 @@ def source_of(module: ModuleType) -> Source:
         NotWrappableError: nobody could install what the new plugin would need.
     """
     top = module.__name__.partition(".")[0]
-    provider = next(_providers(top, module), None)
+    provider = next(_providers(module.__name__, module.__file__), None)
     if provider is not None:
         return Source(_requirement(provider), _is_typed(top))
     file = Path(module.__file__) if module.__file__ else None
@@ -36,7 +41,8 @@ def source_of(module: ModuleType) -> Source:
         raise NotWrappableError(_of_no_distribution(top))
     if module.__spec__.submodule_search_locations is not None:
         raise NotWrappableError(_of_no_distribution(top))
-    return Source(None, text=file.read_text(encoding="utf-8"))
+    text = file.read_text(encoding="utf-8")
+    return Source(None, text=text, imported=tuple(sorted(set(_requirements_of(text)))))
 
 
 def _of_no_distribution(top: str) -> str:
@@ -46,12 +52,50 @@ def _of_no_distribution(top: str) -> str:
     )
 
 
-def _providers(top: str, module: ModuleType) -> Iterator[Any]:
+def _requirements_of(text: str) -> Iterator[str]:
+    """What the imports of a module need that is neither of Python nor required by every plugin."""
+    for top, optional in dict.fromkeys(_imports(ast.parse(text), optional=False)):
+        if top in sys.stdlib_module_names:
+            continue
+        # For a module that is imported and has no __spec__, find_spec() raises.
+        spec = importlib.util.find_spec(top) if top not in sys.modules else sys.modules[top].__spec__
+        provider = next(_providers(top, None if spec is None else spec.origin), None)
+        if provider is None and not optional:
+            raise NotWrappableError(
+                f"is in a module that imports {top}, which is neither of Python itself nor of an installed "
+                f"distribution, so that a copy would lack it; install {top} with pip first, or put what is needed of "
+                "it into the module"
+            )
+        if provider is not None and not optional and canonicalize_name(provider.name) not in _REQUIRED_ANYWAY:
+            yield _requirement(provider)
+
+
+def _imports(node: ast.AST, *, optional: bool) -> Iterator[tuple[str, bool]]:
+    """The top packages that are imported, each with whether it works without: where the import may fail."""
+    if isinstance(node, ast.Import):
+        yield from ((alias.name.partition(".")[0], optional) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+        yield node.module.partition(".")[0], optional
+    may_fail = isinstance(node, ast.Try) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+    for child in ast.iter_child_nodes(node):
+        yield from _imports(child, optional=optional or may_fail)
+
+
+def _providers(module: str, file: str | None) -> Iterator[Any]:
+    """The distributions that a module is from.
+
+    Args:
+        module: its full name.
+        file: where it is; None where it is in none.
+    """
+    top = module.partition(".")[0]
     for name in sorted(importlib_metadata.packages_distributions().get(top, [])):
         yield importlib_metadata.distribution(name)
     # An editable installation doesn't list its modules, but has the folder that they are in.
     for distribution in importlib_metadata.distributions():
-        if _is_editable(distribution) and any(_leads_to(file, top, module) for file in distribution.files or ()):
+        if _is_editable(distribution) and any(
+            _leads_to(installed, module, file) for installed in distribution.files or ()
+        ):
             yield distribution
 
 
@@ -63,17 +107,19 @@ def _is_editable(distribution: Any) -> bool:
     return bool(origin.get("dir_info", {}).get("editable"))
 
 
-def _leads_to(file: Any, top: str, module: ModuleType) -> bool:
+def _leads_to(entry: Any, module: str, file: str | None) -> bool:
     """Whether a file of an editable installation has Python find a module."""
-    installed = Path(file.locate())
-    if module.__file__ is None or not installed.is_file():
+    installed = Path(entry.locate())
+    if file is None or not installed.is_file():
         return False
-    depth = module.__name__.count(".") + (Path(module.__file__).stem == "__init__")
+    depth = module.count(".") + (Path(file).stem == "__init__")
     if installed.suffix == ".pth":
-        root = Path(module.__file__).resolve().parents[depth]
+        root = Path(file).resolve().parents[depth]
         return any(Path(line).resolve() == root for line in installed.read_text(encoding="utf-8").splitlines() if line)
     # What setuptools writes where a folder on the path won't do: a module with a table of packages.
-    return installed.name.startswith("__editable__") and f"'{top}'" in installed.read_text(encoding="utf-8")
+    return installed.name.startswith("__editable__") and f"'{module.partition('.')[0]}'" in installed.read_text(
+        encoding="utf-8"
+    )
 
 
 def _requirement(distribution: Any) -> str:

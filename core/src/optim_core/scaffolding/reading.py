@@ -62,6 +62,11 @@ def read_class(target: object, module: ModuleType, path: str, names: PluginNames
         NotWrappableError: with the reason.
     """
     optimizer_class = require_optimizer_class(target)
+    if path.startswith("Test"):
+        raise NotWrappableError(
+            "has a name that begins with Test, and the tests of the plugin, which import it, would be told by pytest "
+            "that it is none; give it another name in its module"
+        )
     params, arguments = constructor_arguments(optimizer_class)
     source = source_of(module)
     documentation = documentation_of(optimizer_class)
@@ -186,12 +191,19 @@ def _that_builds(wrapping: Wrapping, forwarded: set[str], names: PluginNames, ta
 
 
 def _why_it_fails(target: type[Optimizer], said: str) -> str:
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    if not _takes(target, [weight]) and _takes(target, [("weight", weight)]):
+        return f"needs parameters with their names, and a factory is given parameters only (without them: {said})"
+    return f"can't be built over parameters: {said}"
+
+
+def _takes(target: type[Optimizer], params: Any) -> bool:
     try:
-        target([("weight", torch.nn.Parameter(torch.ones(2, 2)))])  # type: ignore[call-arg]
+        target(params)  # type: ignore[call-arg]
     except Exception:
-        # Whatever it raises with names, what it said without them is what counts.
-        return f"can't be built over parameters: {said}"
-    return f"needs parameters with their names, and a factory is given parameters only (without them: {said})"
+        # Whatever it raises: only whether it does is asked here.
+        return False
+    return True
 
 
 def _factory(wrapping: Wrapping, names: PluginNames) -> type:

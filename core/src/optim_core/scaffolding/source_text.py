@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["WIDTH", "import_of", "list_of", "sorted_names", "text_of", "value_source"]
@@ -11,11 +12,17 @@ __all__ = ["WIDTH", "import_of", "list_of", "sorted_names", "text_of", "value_so
 WIDTH = 120
 """Columns of a line, as the generated `[tool.ruff]` has it."""
 
+_QUOTE_OR_ESCAPE = re.compile(r"\\.|\"")
+
 
 def text_of(text: str) -> str:
-    """A text as a literal, in double quotes."""
-    single = repr(text)
-    return single if '"' in text else f'"{single[1:-1]}"'.replace("\\'", "'")
+    """A text as a literal: in double quotes, unless it has more of them than of single ones."""
+    # With a double quote in it, repr() takes single quotes.
+    single = repr(f'"{text}')[2:-1]
+    if text.count('"') > text.count("'"):
+        return f"'{single}'"
+    changed = {"\\'": "'", '"': '\\"'}
+    return f'"{_QUOTE_OR_ESCAPE.sub(lambda found: changed.get(found[0], found[0]), single)}"'
 
 
 def value_source(value: object) -> str | None:

@@ -36,11 +36,13 @@ class Source:
         requirement: the distribution that has to be installed, with the version that was seen as the least.
         typed: type checkers find its types.
         text: of its module, where no distribution has it and the new one gets a copy.
+        imported: the distributions that such a copy needs, beyond PyTorch and the core.
     """
 
     requirement: str | None
     typed: bool = True
     text: str | None = None
+    imported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,30 +80,44 @@ class Check:
         return self.identifier != "construction-builds" and self.family != "packaging"
 
     def carry_out(self, subject: Subject) -> None:
-        """Carry the check out, with everything global in PyTorch as it was before.
+        """Carry the check out, `apart` from whatever else there is in the process.
 
         Raises:
             Deviation: the optimizer doesn't do what it should.
             NotApplicable: there is nothing to be checked.
         """
-        with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
-            # Each check asks for the warnings that it is about.
-            warnings.simplefilter("ignore")
-            torch.manual_seed(0)
-            quiet, threads = logging.root.manager.disable, torch.get_num_threads()
-            logging.disable(logging.WARNING)
-            # The problems are so small that threads only wait for each other, and more so on a busy machine.
-            torch.set_num_threads(1)
+        with apart():
             try:
+                if self.needs_optimizer and not subject.is_buildable:
+                    raise NotApplicable("no optimizer can be built (construction-builds)")
                 self.function(subject)
             except (Deviation, NotApplicable):
                 raise
             except (Exception, SystemExit) as error:
                 # Whatever a stranger's optimizer raises is what was seen; the traceback is chained.
                 raise Deviation(_described(error), "no exception", f"{_SEE_EXCEPTION}{self.cause}") from error
-            finally:
-                logging.disable(quiet)
-                torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Random numbers, gradient mode, warnings, logging and threads as a check needs them, and as before afterwards.
+
+    What PyTorch itself can't undo stays: its wrapper around the `step` of every class of which there has been an
+    optimizer, and that compiled code is compiled anew.
+    """
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
+        # Each check asks for the warnings that it is about.
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        quiet, threads = logging.root.manager.disable, torch.get_num_threads()
+        logging.disable(logging.WARNING)
+        # The problems are so small that threads only wait for each other, and more so on a busy machine.
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            logging.disable(quiet)
+            torch.set_num_threads(threads)
 
 
 _checks: dict[str, Check] = {}

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_COMPARABLE = (int, float, complex, str, bytes, type(None), set, frozenset, torch.dtype, torch.device)
+
 __all__ = ["difference", "empty_entries", "moved", "snapshot", "weights_difference", "without_counters"]
 
 
@@ -93,7 +95,7 @@ def difference(first: Any, second: Any, where: str = "") -> str | None:
         return None
     if type(first) is not type(second) and not (isinstance(first, (int, float)) and isinstance(second, (int, float))):
         return _differs(where, first, second)
-    if isinstance(first, (int, float, str, bytes, bool, type(None))):
+    if isinstance(first, _COMPARABLE):
         return None if first == second else _differs(where, first, second)
     # Anything else, a generator or an object of the optimizer's own, can't be compared in general.
     return None

@@ -52,6 +52,7 @@ class Training:
         rate: of every group; the factory's own if None.
         uneven: whether it is a network of several layers alike, of which one gets no gradient before the
             fourth update and one never; and where there are groups, the second has half the rate.
+        ascending: whether the gradients are those of the negative loss.
         **changes: to the subject's params.
 
     Attributes:
@@ -70,6 +71,7 @@ class Training:
         device: torch.device | str = "cpu",
         rate: float | Tensor | None = None,
         uneven: bool = False,
+        ascending: bool = False,
         **changes: Any,
     ) -> None:
         self.subject = subject
@@ -80,6 +82,8 @@ class Training:
             "device": device,
             "rate": rate,
             "uneven": uneven,
+            "ascending": ascending,
+            **changes,
         }
         self.model = Classifier(bias=subject.claims.vectors, dtype=dtype, hidden=_HIDDEN if uneven else 0).to(device)
         parameters = [p for layer in layers for p in self.model.get_submodule(layer).parameters()]
@@ -109,7 +113,7 @@ class Training:
         """Compute the gradients on the current batch, and return its loss."""
         self.optimizer.zero_grad()
         loss = self.loss(self.batch)
-        torch.autograd.backward(loss)
+        torch.autograd.backward(-loss if self._kind["ascending"] else loss)
         if self._kind["uneven"]:
             self.model.get_parameter("hidden.2.weight").grad = None
             if self.batch < _LATE:
@@ -133,10 +137,10 @@ class Training:
         """The learning rate of each parameter group, where it has one."""
         return [float(group["lr"]) for group in self.optimizer.param_groups if group.get("lr") is not None]
 
-    def fresh(self, *, device: torch.device | str | None = None, **changes: Any) -> Training:
+    def fresh(self, *, device: torch.device | str | None = None) -> Training:
         """The same training from its beginning, on another device if one is given."""
         kind = self._kind if device is None else {**self._kind, "device": device}
-        return Training(self.subject, **kind, **changes)
+        return Training(self.subject, **kind)
 
     def around(self, model: Classifier, optimizer: torch.optim.Optimizer) -> Training:
         """This training with a copy of its model and optimizer."""
@@ -144,22 +148,17 @@ class Training:
         other.model, other.optimizer = model, optimizer
         return other
 
-    def with_weights(self, *, device: torch.device | str | None = None, **changes: Any) -> Training:
+    def with_weights(self, *, device: torch.device | str | None = None) -> Training:
         """A training with a fresh optimizer over a fresh model, which has this one's weights."""
-        fresh = self.fresh(device=device, **changes)
+        fresh = self.fresh(device=device)
         fresh.model.load_state_dict(self.model.state_dict())
         fresh.batch = self.batch
         return fresh
 
-    def resumed(self, state: dict[str, Any] | None = None, **changes: Any) -> Training:
-        """A training with a fresh optimizer that goes on from here, as a new process would.
-
-        Args:
-            state: for the optimizer in place of its own, which is copied.
-            **changes: to the subject's params.
-        """
-        fresh = self.with_weights(**changes)
-        fresh.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()) if state is None else state)
+    def resumed(self) -> Training:
+        """A training with a fresh optimizer that goes on from here, as a new process would."""
+        fresh = self.with_weights()
+        fresh.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
         return fresh
 
 

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Subject"]
 
 # Arguments by which an optimizer is told how long a training is have no other use than a schedule.
-_HORIZON = re.compile(
-    r"(total|training|train|max|decay|num)_?(steps|iters|iterations|updates)$|^(horizon|t_max|steps)$"
-)
+_HORIZON = re.compile(r"(^|_)(total|training|train|max)_?(steps|iters|iterations|updates)$|^(horizon|t_max)$")
 
 
 class Subject:
@@ -48,8 +46,8 @@ class Subject:
 
     Raises:
         OptimError: the key can't be used, see `OptimizerRegistry.get`.
-        InvalidArgumentsError: no params are known with which it builds an optimizer, or its claims
-            are none.
+        InvalidArgumentsError: no params are known with which it builds an optimizer, or `CLAIMS`
+            is no `Claims`.
     """
 
     def __init__(
@@ -97,12 +95,18 @@ class Subject:
     @functools.cached_property
     def horizon(self) -> int | None:
         """How many updates the schedule covers, where the optimizer or its params say so."""
+        if self.claims.schedule is False:
+            return None
+        if isinstance(self.claims.horizon, int):
+            return self.claims.horizon
         optimizer = self._trial()
         # A wrapper has one inside.
         for candidate in (optimizer, *vars(optimizer).values()):
             if isinstance(candidate, ScheduledOptimizer):
                 return candidate.schedule.total_steps
         given = effective_params(self.target, self.params)
+        if isinstance(self.claims.horizon, str):
+            return int(given[self.claims.horizon])
         named = [value for name, value in given.items() if _HORIZON.search(name) and type(value) is int and value > 0]
         return named[0] if len(named) == 1 else None
 
@@ -119,6 +123,14 @@ class Subject:
             or any(_HORIZON.search(name) for name in signature_of(self.target).arguments)
             or self._rate_moves(optimizer)
         )
+
+    @functools.cached_property
+    def denies_its_schedule(self) -> bool:
+        """Whether a schedule is there that the claims say isn't."""
+        if self.claims.schedule is not False:
+            return False
+        optimizer = self._trial()
+        return isinstance(optimizer, ScheduledOptimizer) or self._rate_moves(optimizer)
 
     @functools.cached_property
     def default_rate(self) -> float:
@@ -146,7 +158,7 @@ class Subject:
         """Whether its params build an optimizer of what is claimed; one check says so, and others need it."""
         try:
             return isinstance(self._as_built(), torch.optim.Optimizer) and not self.problem_with_vectors
-        except Exception:
+        except (Exception, SystemExit):
             return False
 
     @functools.cached_property
@@ -196,15 +208,6 @@ class Subject:
         What comes of an update past the end is for one check to say.
         """
         return wanted if self.horizon is None else max(1, min(wanted, self.horizon - made))
-
-    def require_horizon(self, updates: int) -> None:
-        """Have a check not carried out where the schedule is over before it has seen anything.
-
-        Raises:
-            NotApplicable: the schedule covers fewer updates.
-        """
-        if self.horizon is not None and self.horizon < updates:
-            raise NotApplicable(f"its schedule is over after {self.horizon} updates; give params with a longer one")
 
     def step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any]) -> None:
         """One update by the gradients that `closure` computes, in the way that the optimizer wants it."""

@@ -74,10 +74,8 @@ def carry_out(check: Check, subject: Subject) -> Result:
     claims = subject.claims
     if check.claim is not None and not getattr(claims, check.claim):
         return Result(check.identifier, Outcome.NOT_CLAIMED, reason=f"{check.claim} is not claimed")
-    if check.needs_optimizer and not subject.is_buildable:
-        return Result(
-            check.identifier, Outcome.NOT_APPLICABLE, reason="no optimizer can be built (construction-builds)"
-        )
+    if check.family == "schedule" and claims.schedule is False:
+        return Result(check.identifier, Outcome.NOT_CLAIMED, reason="schedule is not claimed")
     started = time.perf_counter()
     excuse = claims.expected_failures.get(check.identifier)
 
@@ -89,7 +87,8 @@ def carry_out(check: Check, subject: Subject) -> Result:
     try:
         check.carry_out(subject)
     except NotApplicable as nothing:
-        return result(Outcome.NOT_APPLICABLE, nothing.reason)
+        more = "" if excuse is None else "; it is declared as an expected failure all the same"
+        return result(Outcome.NOT_APPLICABLE, f"{nothing.reason}{more}")
     except Deviation as deviation:
         if excuse is None:
             return result(Outcome.FAILED, deviation=deviation)
@@ -118,6 +117,8 @@ def require_known(subject: Subject) -> None:
             near = nearest(name, known)
             hint = f"Did you mean {near[0]!r}?" if near else "`optim verify --list` has them all"
             problems.append(Problem(path, "is no check", hint))
+        elif (claim := next(c.claim for c in CHECKS if c.identifier == name)) and not getattr(subject.claims, claim):
+            problems.append(Problem(path, f"can't fail, as {claim} is not claimed", "Take it out, or claim it"))
         elif not (isinstance(reason, str) and reason.strip()):
             problems.append(Problem(path, "has no reason", "Say why it fails, for whoever uses the optimizer"))
     if problems:

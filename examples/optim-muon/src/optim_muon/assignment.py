@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from torch import Tensor, nn
-
 from optim_core import InvalidArgumentsError, Problem
+from torch import Tensor, nn
 
 __all__ = ["ALGORITHMS", "Algorithm", "algorithm_of", "fits_muon", "parameter_groups"]
 
 Algorithm = Literal["muon", "adamw"]
+_log = logging.getLogger("optim_muon")
 ALGORITHMS: tuple[Algorithm, ...] = ("muon", "adamw")
 
 
@@ -41,11 +42,16 @@ def parameter_groups(module: nn.Module, adamw_names: Sequence[str] | None = None
     Args:
         module: whose parameters they are.
         adamw_names: patterns, as of file names, of the parameters that are for AdamW whatever they look like:
-            ["head.*", "positions"]. If None, the last linear layer is taken to be the output.
+            ["head.*", "positions"]. If None, the last linear layer is taken to be the output; the logger
+            `optim_muon` says which that is.
 
     Raises:
-        InvalidArgumentsError: a pattern is not that of any parameter.
+        InvalidArgumentsError: the patterns are a single text, or one is not that of any parameter.
     """
+    if isinstance(adamw_names, str):
+        # A text is a sequence too: of patterns of one letter each.
+        problem = Problem("adamw_names", f"= {adamw_names!r}: must be a list", f"Write [{adamw_names!r}]")
+        raise InvalidArgumentsError(type(module).__name__, [problem])
     chosen = _last_linear(module) if adamw_names is None else _matching(module, adamw_names)
     # By identity: a tied parameter is the embedding's and the output layer's.
     for_adamw = {id(parameter) for parameter in (*_embeddings(module), *chosen)}
@@ -62,8 +68,12 @@ def _embeddings(module: nn.Module) -> Iterable[nn.Parameter]:
 
 
 def _last_linear(module: nn.Module) -> Iterable[nn.Parameter]:
-    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    return linear[-1].parameters() if linear else ()
+    linear = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        return ()
+    name, layer = linear[-1]
+    _log.info("%s: taken to be the output, and so for AdamW: %s", type(module).__name__, name or "the module itself")
+    return layer.parameters()
 
 
 def _matching(module: nn.Module, patterns: Sequence[str]) -> list[nn.Parameter]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-
 from optim_core import (
     Beta,
     Claims,
@@ -23,6 +22,7 @@ from optim_core import (
     WarmupCosine,
     validate_fields,
 )
+
 from optim_muon.optimizer import AdjustLR, MuonAdamWWithWarmupCosine, NewtonSchulzSteps
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class MuonAdamWFactory:
         adamw_betas: coefficients of AdamW's running averages of the gradient and of its square.
         adamw_eps: added to AdamW's denominator.
         adamw_weight_decay: AdamW's decoupled weight decay.
-        adamw_names: patterns of names of parameters that are for AdamW, such as head.*; the last linear layer
-            if none.
+        adamw_names: patterns of names of parameters that are for AdamW, such as head.*; by default the last linear
+            layer is taken to be the output, and is for AdamW.
         capturable: make `lr` a tensor, for compiled training steps.
 
     Raises:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from optim_core import ComponentSpec, hookimpl
 from torch import nn
 
-from optim_core import ComponentSpec, hookimpl
 from optim_muon.assignment import parameter_groups
 from optim_muon.factory import KEY
 

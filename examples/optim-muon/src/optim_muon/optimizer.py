@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, overload
 
 import torch
 from annotated_types import Ge, Lt
-
 from optim_core import (
     Beta,
     InvalidArgumentsError,
@@ -26,6 +25,7 @@ from optim_core import (
     check_arguments,
 )
 from optim_core.authoring import keep_uncompiled, without_hooks
+
 from optim_muon.assignment import ALGORITHMS, Algorithm, algorithm_of, fits_muon
 from optim_muon.muon import Muon
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,9 @@ from optim_core.testing.subject import Subject
 __all__: list[str] = []
 
 _WAYS_OF_GIVING = "as a list, as a generator, with names and in groups"
-_FEWEST_STEPS, _MOST_STEPS = 10, 60
+_FEWEST_STEPS, _MOST_STEPS = 12, 60
+_STEPS_TO_COUNT = 40
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _GROWING = ("param_groups", "state", "defaults")  # of an optimizer's attributes, looked at otherwise
 
 
@@ -36,6 +39,19 @@ def builds(subject: Subject) -> None:
             f"build() returns a {type(optimizer).__name__}",
             "a torch.optim.Optimizer",
             "`build` lacks a return, or its class doesn't inherit from torch.optim.Optimizer",
+        )
+    if subject.denies_its_schedule:
+        raise Deviation(
+            "its learning rate follows a schedule, and Claims(schedule=False) says that there is none",
+            "claims that are true",
+            "the factory's CLAIMS are those of another optimizer",
+        )
+    if subject.horizon is not None and subject.horizon < _FEWEST_STEPS:
+        raise Deviation(
+            f"its schedule is over after {subject.horizon} updates",
+            f"a schedule of {_FEWEST_STEPS} updates at least, without which there is little to look at",
+            "the example_params, or the params given, are too short; or another argument is taken for the horizon, "
+            "which Claims(horizon=...) says outright",
         )
     if problem := subject.problem_with_vectors:
         raise Deviation(
@@ -57,7 +73,7 @@ def missing_argument(subject: Subject) -> None:
         try:
             factory = Subject(subject.target, rest, subject.claims).factory()
         except InvalidArgumentsError as error:
-            if name in str(error):
+            if any(re.search(rf"(?<![a-z0-9_]){re.escape(name)}(?![a-z0-9_])", str(p)) for p in error.problems):
                 continue
             raise Deviation(
                 f"without {name!r} the constructor says: {in_one_line(error)}",
@@ -123,11 +139,9 @@ def wrong_type(subject: Subject) -> None:
 )
 def every_argument_counts(subject: Subject) -> None:
     given = effective_params(subject.target, subject.params)
-    ignored = [
-        name
-        for name, value in given.items()
-        if isinstance(value, bool | int | float) and not _counts(subject, name, value)
-    ]
+    # A truth value may be about what is said or logged.
+    numbers = {name: value for name, value in given.items() if type(value) in (int, float)}
+    ignored = [name for name, value in numbers.items() if not _counts(subject, name, value)]
     if ignored:
         raise Deviation(
             f"another value of {', '.join(ignored)} changes neither the optimizer nor its training",
@@ -227,7 +241,6 @@ def ways_of_giving(subject: Subject) -> None:
     cause="the optimizer takes for granted that every parameter has a gradient, or decays the weights of all",
 )
 def frozen_parameters(subject: Subject) -> None:
-    subject.require_horizon(_FEWEST_STEPS)
     training = Training(subject)
     frozen = training.model.first.weight
     frozen.requires_grad_(False)
@@ -307,7 +320,6 @@ def non_contiguous_parameters(subject: Subject) -> None:
     claim="bfloat16",
 )
 def bfloat16_parameters(subject: Subject) -> None:
-    subject.require_horizon(_FEWEST_STEPS)
     training = Training(subject, dtype=torch.bfloat16)
     first = float(training.loss())
     changed = _run_until_moved(training, training.weights())
@@ -377,9 +389,9 @@ def sparse_gradients(subject: Subject) -> None:
     _require_falling_loss(subject, list(table.parameters()), loss, "of an embedding with sparse gradients")
 
 
-def _counts(subject: Subject, name: str, value: bool | int | float) -> bool:
+def _counts(subject: Subject, name: str, value: int | float) -> bool:
     """Whether any other value of an argument makes another optimizer, or another training."""
-    others = [not value] if isinstance(value, bool) else [value * 2, value + 1, value / 2, value - 1, 0.05, 1e-4]
+    others = [value * 2, value + 1, value / 2, value - 1, 0.05, 1e-4]
     plain = Training(subject)
     before = _traits(plain.optimizer)
     tried = []
@@ -393,7 +405,7 @@ def _counts(subject: Subject, name: str, value: bool | int | float) -> bool:
         if difference(before, _traits(training.optimizer)):
             return True
         tried.append(training)
-    steps = min(12, subject.horizon or 12)
+    steps = subject.within_horizon(_STEPS_TO_COUNT)
     expected = plain.run(steps).weights() if tried else {}
     # Where no other value can be tried, nothing is known against it.
     return not tried or any(weights_difference(expected, training.run(steps).weights()) for training in tried)
@@ -402,7 +414,9 @@ def _counts(subject: Subject, name: str, value: bool | int | float) -> bool:
 def _traits(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """What is set in an optimizer, its attributes as text."""
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    attributes = {name: repr(value) for name, value in vars(optimizer).items() if name not in _GROWING}
+    attributes = {
+        name: _ADDRESS.sub("", repr(value)) for name, value in vars(optimizer).items() if name not in _GROWING
+    }
     saved = {name: value for name, value in optimizer.state_dict().items() if name not in _GROWING}
     return {"groups": groups, "defaults": dict(optimizer.defaults), "attributes": attributes, "saved": saved}
 
@@ -488,7 +502,6 @@ def _require_progress(subject: Subject, parameters: list[nn.Parameter], what: st
 def _require_falling_loss(
     subject: Subject, parameters: list[nn.Parameter], loss_of: Callable[[], Tensor], what: str
 ) -> None:
-    subject.require_horizon(_FEWEST_STEPS)
     optimizer = subject.build(parameters)
 
     def closure() -> Tensor:

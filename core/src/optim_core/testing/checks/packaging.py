@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from optim_core import __version__
 from optim_core.discovery import FACTORIES_GROUP, FactoryEntry, find_entries
+from optim_core.inspection.core_requirement import core_requirement
 from optim_core.inspection.fresh_import import import_freshly
 from optim_core.inspection.requirements import requirement_faults
 from optim_core.inspection.yaml_text import yaml_text
@@ -115,7 +116,7 @@ def metadata(subject: Subject) -> None:
     cause=_BROKEN,
 )
 def core_range(subject: Subject) -> None:
-    wanted = f"a requirement such as {_CORE}>={_release(0)},<{_release(1)}"
+    wanted = f"a requirement such as {core_requirement()}"
     stated = [r for r in _requirements(_entry(subject).distribution) if canonicalize_name(r.name) == _CORE]
     if not stated:
         raise Deviation(f"it doesn't require {_CORE}", wanted, "dependencies in its pyproject.toml lack the core")
@@ -198,12 +199,6 @@ def _requirements(distribution: str) -> Iterator[Requirement]:
             continue  # which is for another check
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield requirement
-
-
-def _release(later: int) -> str:
-    """The series of the installed core, or the next that may not be compatible."""
-    major, minor = Version(__version__).major, Version(__version__).minor
-    return f"{major + later}" if major else f"0.{minor + later}"
 
 
 def _has_marker(package: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -133,8 +134,19 @@ def held_past_end(subject: Subject) -> None:
     beyond = min(max(horizon // 2, 10), 500)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        rates = list(_walk(subject, horizon + beyond))
+        rates = []
+        for number, rate in enumerate(_walk(subject, horizon + beyond)):
+            if number == horizon:
+                caught.clear()
+            rates.append(rate)
     held = rates[horizon]
+    usual = max((abs(after - before) for before, after in itertools.pairwise(rates[:horizon])), default=0.0)
+    if abs(held - rates[horizon - 1]) > 2 * usual + 1e-12:
+        raise Deviation(
+            f"the rate goes from {rates[horizon - 1]:.4g} in the last update of the schedule to {held:.4g} after it",
+            "that the last rate holds",
+            "the formula is another behind the horizon, or is off by one at its end",
+        )
     if off := next((i for i in range(horizon, len(rates)) if not math.isclose(rates[i], held, rel_tol=1e-6)), None):
         raise Deviation(
             f"the rate at update {off} is {rates[off]:.4g}; at the end of the schedule ({horizon}) it was {held:.4g}",
@@ -146,7 +158,7 @@ def held_past_end(subject: Subject) -> None:
             f"the rate at the end of the schedule is {held}", "a number", "the formula divides by zero at its end"
         )
     said = [str(warning.message) for warning in caught]
-    if len(said) > beyond // 2:
+    if len(said) > 1:
         raise Deviation(
             f"{len(said)} warnings in {beyond} steps past the end, as in {said[0][:100]!r}",
             "one at most",

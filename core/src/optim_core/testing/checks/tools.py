@@ -319,14 +319,22 @@ def _compilable(subject: Subject) -> tuple[Training, Training]:
 
 
 def _require_compiler() -> None:
+    compiled = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        compiled.append(graph)
+        return _run_uncompiled(graph, inputs)
+
     def double(value: Tensor) -> Tensor:
         return value * 2
 
     torch.compiler.reset()
     try:
-        torch.compile(double, backend=_run_uncompiled)(torch.ones(2))
+        torch.compile(double, backend=backend)(torch.ones(2))
     except Exception as error:
         raise NotApplicable(f"torch.compile doesn't work here: {in_one_line(error)}") from error
+    if not compiled:
+        raise NotApplicable("torch.compile is switched off here")
 
 
 def _run_uncompiled(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
