@@ -117,7 +117,7 @@ def test_a_failure_tells_its_story_and_no_traceback(
     assert f"construction-empty-parameters: {why}\nseen: ValueError: an empty parameter (in Matrices.build, " in text
     assert "\nexpected: no exception\nlikely cause: " in text
     assert "Traceback" not in text
-    assert "test_cases.py" not in text
+    assert "pytest_front_end.py" not in text
 
 
 def test_an_expected_failure_is_one_for_pytest_too(outcomes: Run) -> None:

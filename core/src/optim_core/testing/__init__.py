@@ -8,17 +8,16 @@
 """
 
 from optim_core.claims import Claims
-from optim_core.testing.check import Check, Deviation
+from optim_core.testing.check import Check
 from optim_core.testing.checks import CHECKS
+from optim_core.testing.pytest_front_end import OptimizerConformance, conformance_checks
 from optim_core.testing.subject import Subject
-from optim_core.testing.test_cases import OptimizerConformance, conformance_checks
 from optim_core.testing.verification import Outcome, Result, verify
 
 __all__ = [
     "CHECKS",
     "Check",
     "Claims",
-    "Deviation",
     "OptimizerConformance",
     "Outcome",
     "Result",

@@ -26,10 +26,10 @@ class Deviation(AssertionError):  # noqa: N818 - named for what it is, not for b
     Attributes:
         seen: what was seen.
         expected: what should have been.
-        cause: the likely cause, and so what to look at first.
+        cause: the likely cause, and so what to look at first; that of the check if it isn't given.
     """
 
-    def __init__(self, seen: str, expected: str, cause: str) -> None:
+    def __init__(self, seen: str, expected: str, cause: str = "") -> None:
         super().__init__(seen, expected, cause)
         self.seen = seen
         self.expected = expected
@@ -91,7 +91,10 @@ class Check:
                 if self.needs_optimizer and not subject.is_buildable:
                     raise NotApplicable("no optimizer can be built (construction-builds)")
                 self.function(subject)
-            except (Deviation, NotApplicable):
+            except NotApplicable:
+                raise
+            except Deviation as deviation:
+                deviation.cause = deviation.cause or self.cause
                 raise
             except (Exception, SystemExit) as error:
                 # Whatever a stranger's optimizer raises is what was seen; the traceback is chained.

@@ -173,8 +173,6 @@ def compiled(subject: Subject) -> None:
         raise Deviation(
             f"{textwrap.shorten(in_one_line(error), 300)}, in update {training.batch + 1} under torch.compile",
             "no exception, as without it",
-            "step() does something that the compiler can't follow: keep it out with "
-            "optim_core.authoring.keep_uncompiled",
         ) from error
     late = [number for number, count in enumerate(compilations, 1) if count and number > _WARMING]
     # One or two may be of what step() does now and then.
