@@ -90,7 +90,7 @@ def verify_key(key: str, params: Sequence[str], checks: Sequence[str], *, timeou
     Raises:
         CommandError: nothing can be checked: no such key, check or parameter, or the plugin can't be used.
     """
-    given_params(params)
+    given_params(params)  # for what is wrong with them: the process that checks reads them again
     if key not in OPTIMIZER_BUILDER_REGISTRY:
         imported_factory(key)  # which says why there is none
     with _progress() as watch:

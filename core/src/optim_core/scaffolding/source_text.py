@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,9 +58,7 @@ def _float_source(value: float) -> str:
         return "math.nan"
     if math.isinf(value):
         return "math.inf" if value > 0 else "-math.inf"
-    text = repr(value)
-    assert ast.literal_eval(text) == value
-    return text
+    return repr(value)
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:
@@ -88,4 +85,4 @@ def import_of(module: str, names: Iterable[str]) -> str:
     """`from module import names`."""
     chosen = sorted_names(names)
     line = f"from {module} import {', '.join(chosen)}"
-    return line if len(line) <= WIDTH else list_of(f"from {module} import (", [*chosen, ""][:-1], ")")
+    return line if len(line) <= WIDTH else list_of(f"from {module} import (", chosen, ")")

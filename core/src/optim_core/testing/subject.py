@@ -64,11 +64,6 @@ class Subject:
         self.claims = _claims_of(self.target) if claims is None else claims
         self.params = _params_of(self.target) if params is None else dict(params)
 
-    @property
-    def name(self) -> str:
-        """What to call it."""
-        return self.entry.key if self.entry is not None else self.target.__name__
-
     def factory(self, **changes: Any) -> OptimizerFactory:
         """The factory, constructed with the params and these changes."""
         return construct_factory(self.target, {**self.params, **changes})

@@ -475,7 +475,7 @@ def _run_until_moved(training: Training, before: Mapping[str, Tensor], name: str
 
 def _rounds(training: Training) -> Iterator[int]:
     # Within the schedule, whose rate may be zero behind its end.
-    limit = min(_MOST_STEPS, training.subject.horizon or _MOST_STEPS)
+    limit = training.subject.within_horizon(_MOST_STEPS)
     yield from range(max(1, limit // 3))
 
 
@@ -508,7 +508,7 @@ def _require_falling_loss(
         return loss
 
     first = float(loss_of())
-    for _ in range(min(_MOST_STEPS, subject.horizon or _MOST_STEPS)):
+    for _ in range(subject.within_horizon(_MOST_STEPS)):
         subject.step(optimizer, closure)
         if float(loss_of()) < first * 0.999:
             return

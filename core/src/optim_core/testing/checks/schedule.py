@@ -179,7 +179,7 @@ def late_schedule_group(subject: Subject) -> None:
         step()
     late = nn.Parameter(torch.ones(2, 2))
     optimizer.add_param_group({"params": [late]})
-    for number in range(4, min(_STEPS, subject.horizon or _STEPS)):
+    for number in range(4, subject.within_horizon(_STEPS)):
         first, second = _rate(optimizer), _rate(optimizer, 1)
         if not math.isclose(first, second, rel_tol=1e-6, abs_tol=1e-12):
             raise Deviation(
@@ -201,7 +201,7 @@ def group_peak(subject: Subject) -> None:
     _require_schedule(subject)
     rate = subject.default_rate
     optimizer, step = _stepped(subject, {"lr": rate / 2})
-    for number in range(min(_STEPS, subject.horizon or _STEPS)):
+    for number in range(subject.within_horizon(_STEPS)):
         first, second = _rate(optimizer), _rate(optimizer, 1)
         if not math.isclose(second, first / 2, rel_tol=1e-5, abs_tol=1e-12):
             raise Deviation(
@@ -263,7 +263,7 @@ def _rates(
 ) -> list[float]:
     optimizer, step = _stepped(subject, gradient=gradient, growth=growth)
     rates = []
-    for _ in range(min(_STEPS, subject.horizon or _STEPS)):
+    for _ in range(subject.within_horizon(_STEPS)):
         between(optimizer)
         rates.append(_rate(optimizer))
         step()
@@ -273,7 +273,7 @@ def _rates(
 def _rates_in_training(subject: Subject, accumulated: int) -> list[float]:
     training = Training(subject)
     rates = []
-    for _ in range(min(_STEPS, subject.horizon or _STEPS)):
+    for _ in range(subject.within_horizon(_STEPS)):
         rates.append(_rate(training.optimizer))
         training.optimizer.zero_grad()
         for batch in range(accumulated):

@@ -61,9 +61,9 @@ def loss_falls(subject: Subject) -> None:
     cause="the loop over the groups or their parameters ends early, or leaves a kind of parameter out",
 )
 def every_parameter_moves(subject: Subject) -> None:
-    training = Training(subject, groups=2 if subject.claims.groups else 1)
+    training = Training(subject, groups=subject.group_count)
     before = training.weights()
-    training.run(min(30, subject.horizon or 30))
+    training.run(subject.within_horizon(30))
     if still := sorted(set(before) - set(moved(before, training.weights()))):
         raise Deviation(
             f"{', '.join(still)} did not move in {training.batch} steps, with gradients in each",
@@ -196,7 +196,7 @@ def _require_returned(subject: Subject, returned: Any, losses: list[float], numb
     cause="zero_grad() is overridden and takes no set_to_none",
 )
 def zero_grad(subject: Subject) -> None:
-    training = Training(subject, groups=2 if subject.claims.groups else 1).run(2)
+    training = Training(subject, groups=subject.group_count).run(2)
     torch.autograd.backward(training.loss())
     training.optimizer.zero_grad(set_to_none=False)
     left = [name for name, p in training.model.named_parameters() if p.grad is None or bool(p.grad.any())]
@@ -279,7 +279,7 @@ def group_rate(subject: Subject) -> None:
             parameter.grad = torch.full_like(parameter, 0.5)
         return torch.ones(())
 
-    for _ in range(min(50, subject.horizon or 50)):
+    for _ in range(subject.within_horizon(50)):
         subject.step(optimizer, closure)
         if bool(moved({"": start}, {"": fast.detach()})):
             break
@@ -315,7 +315,7 @@ def group_weight_decay(subject: Subject) -> None:
             parameter.grad = torch.linspace(-1, 1, 12).reshape(3, 4)
         return torch.ones(())
 
-    for _ in range(min(30, subject.horizon or 30)):
+    for _ in range(subject.within_horizon(30)):
         subject.step(optimizer, closure)
     if torch.equal(spared, decayed):
         raise Deviation(
@@ -361,7 +361,7 @@ def late_group(subject: Subject) -> None:
         return loss
 
     # Some optimizers look at a few gradients first.
-    for _ in range(min(30, subject.horizon or 30) - 4):
+    for _ in range(subject.within_horizon(30) - 4):
         torch.default_generator.manual_seed(training.batch)
         subject.step(training.optimizer, closure)
         training.batch += 1
