@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import importlib_metadata
 import pytest
 
 from optim_core.discovery import FACTORIES_GROUP, HOOKS_GROUP, FactoryEntry, find_entries
@@ -44,6 +45,40 @@ def test_an_entry_loads_what_it_points_to(distribution: Install) -> None:
 def test_an_entry_made_by_hand_has_nothing_to_load() -> None:
     with pytest.raises(LookupError, match="'mine' has no entry point"):
         FactoryEntry("mine", "", "", "here:Factory", "in-process").load()
+
+
+SOUND: dict[str, str | bytes] = {
+    "plain": "Metadata-Version: 2.4\nName: Fake-Plugin\nVersion: 1.0\nSummary: Made up\n",
+    "without a summary": "Name: fake\nVersion: 1.0\n",
+    "empty summary": "Name: fake\nVersion: 1.0\nSummary:\nAuthor: A\n",
+    "summary of a Name": "Name: fake\nVersion: 1.0\nSummary: Name: other\n",
+    "folded summary": "Summary: of\n        two\n\tor three lines\nName: fake\nVersion: 1.0\n",
+    "in any case and order": "VERSION: 1.0\nLicense: MIT\nname:fake\nsummary:\t  Made up\n",
+    "fields given twice": "Name: fake\nName: other\nVersion: 1.0\nVersion: 2.0\nSummary: A\nSummary: B\n",
+    "Windows line ends": b"Name: fake\r\nVersion: 1.0\r\nSummary: Made up\r\n\r\nSummary: no\r\n",
+    "fields in the description": "Name: fake\nVersion: 1.0\n\nSummary: no\nName: other\n\nVersion: 2.0\n",
+    "fields in a folded field": "License: MIT\n        Name: other\nName: fake\nVersion: 1.0\n",
+    "not ASCII": "Name: fake\nVersion: 1.0\nSummary: Größe \u2028 ☃\n",
+}
+
+
+@pytest.mark.parametrize("metadata", SOUND.values(), ids=SOUND)
+def test_metadata_is_read_as_its_own_parser_reads_it(distribution: Install, metadata: str | bytes) -> None:
+    info = distribution("fake", factories={"fake": "m:F"}, metadata=metadata)
+
+    (entry,) = find_entries(FACTORIES_GROUP)
+
+    parsed = importlib_metadata.Distribution.at(info).metadata
+    assert (entry.distribution, entry.version) == (parsed["Name"], parsed["Version"])
+    assert entry.summary == " ".join((parsed.get("Summary") or "").split())
+
+
+def test_the_metadata_of_an_egg_is_read(distribution: Install) -> None:
+    info = distribution("fake", "2.5", factories={"fake": "m:F"})
+    egg = info.rename(info.with_name("fake.egg-info"))
+    (egg / "METADATA").rename(egg / "PKG-INFO")
+
+    assert [(e.distribution, e.version) for e in find_entries(FACTORIES_GROUP)] == [("fake", "2.5")]
 
 
 def test_the_groups_are_kept_apart(distribution: Install) -> None:
@@ -98,6 +133,10 @@ BROKEN: dict[str, dict[str, str | bytes | None]] = {
     "metadata without a name": {"entry_points": "[optim.factories]\nbad = m:F\n", "metadata": "Version: 1.0\n"},
     "empty metadata": {"entry_points": "[optim.factories]\nbad = m:F\n", "metadata": ""},
     "no metadata": {"entry_points": "[optim.factories]\nbad = m:F\n", "metadata": None},
+    "metadata after a blank line": {
+        "entry_points": "[optim.factories]\nbad = m:F\n",
+        "metadata": "\nName: broken\nVersion: 1.0\n",
+    },
     "malformed value": {"entry_points": "[optim.factories]\nbad = not a reference!\n"},
     "empty value": {"entry_points": "[optim.factories]\nbad =\n"},
     "broken section of somebody else": {"entry_points": "[console_scripts]\nthis is no entry point\n"},
@@ -121,7 +160,10 @@ def test_a_broken_distribution_takes_no_other_with_it(
     assert isinstance(entry.load(), type)
 
 
-@pytest.mark.parametrize("how", ["not UTF-8", "metadata not UTF-8", "metadata without a name", "no metadata"])
+@pytest.mark.parametrize(
+    "how",
+    ["not UTF-8", "metadata not UTF-8", "metadata without a name", "metadata after a blank line", "no metadata"],
+)
 def test_a_distribution_that_cannot_be_read_is_logged_with_its_place(
     distribution: Install, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:

@@ -54,6 +54,22 @@ repr(registry)
     assert modules.isdisjoint((*HEAVY, "fake_plugin"))
 
 
+def test_listing_keys_imports_nothing_that_entries_and_errors_need(distribution: Callable[..., Path]) -> None:
+    info = distribution("fake-plugin", factories={"fake": "fake_plugin:Factory"})
+    listing = "from optim_core import OPTIMIZER_BUILDER_REGISTRY as r; assert 'fake' in r and list(r) and len(r)"
+
+    modules = modules_after(listing, info.parent)
+
+    assert modules.isdisjoint(("dataclasses", "logging", "email.parser", "optim_core.discovery", "optim_core.errors"))
+
+
+def test_entries_are_had_without_a_parser_of_whole_files(distribution: Callable[..., Path]) -> None:
+    info = distribution("fake-plugin", factories={"fake": "fake_plugin:Factory"})
+    listing = "from optim_core import OPTIMIZER_BUILDER_REGISTRY as r; assert 'fake' in [e.key for e in r.entries()]"
+
+    assert "email.parser" not in modules_after(listing, info.parent)
+
+
 def test_reading_a_configuration_imports_no_torch_and_no_plugin(
     distribution: Callable[..., Path], tmp_path: Path
 ) -> None:

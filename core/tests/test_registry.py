@@ -362,6 +362,79 @@ def test_broken_metadata_elsewhere_leaves_the_registry_working(
     assert registry.get("sound") is sys.modules["sound_plugin"].Factory
 
 
+@pytest.fixture
+def unreadable(distribution: Install) -> Path:
+    distribution("sound-plugin", factories={"sound": "sound_plugin:Factory"}, modules={"sound_plugin": FACTORY})
+    return distribution("unreadable-plugin", factories={"unreadable": "m:F"}, metadata=b"Name: \xff\xfe\n")
+
+
+@pytest.mark.usefixtures("unreadable")
+def test_listing_keys_and_getting_another_reads_no_metadata(
+    registry: OptimizerRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert list(registry) == ["sound", "unreadable"]
+    assert len(registry) == 2
+    assert "unreadable" in registry
+    assert registry.get("sound") is sys.modules["sound_plugin"].Factory
+    assert caplog.records == []
+
+
+def test_unreadable_distribution_is_left_out_of_the_entries_and_from_then_on(
+    registry: OptimizerRegistry, unreadable: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "unreadable" in registry
+
+    assert [entry.key for entry in registry.entries()] == ["sound"]
+
+    assert list(registry) == ["sound"]
+    assert [entry.key for entry in registry.entries(include_disabled=True)] == ["sound"]
+    assert [str(unreadable) in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_key_of_an_unreadable_distribution_is_unknown_and_says_why(
+    registry: OptimizerRegistry, unreadable: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        with pytest.raises(UnknownOptimizerError, match=r"'unreadable': the metadata .* can't be read") as caught:
+            registry.get("unreadable")
+    assert caught.value.known == ("sound",)
+    with pytest.raises(UnknownOptimizerError, match=r"'unreadable': the metadata .* can't be read"):
+        registry.unregister("unreadable")
+    assert [str(unreadable) in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.usefixtures("unreadable")
+def test_key_of_an_unreadable_distribution_can_be_had_from_another(
+    registry: OptimizerRegistry, distribution: Install
+) -> None:
+    distribution("other", factories={"unreadable": "other_plugin:Factory"}, modules={"other_plugin": FACTORY})
+
+    assert registry.get("unreadable") is sys.modules["other_plugin"].Factory
+    assert list(registry) == ["sound", "unreadable"]
+
+
+def test_unreadable_distribution_that_is_mended_is_back_after_refresh(
+    registry: OptimizerRegistry, unreadable: Path
+) -> None:
+    registry.entries()
+    (unreadable / "METADATA").write_text("Name: unreadable-plugin\nVersion: 1.0\n", encoding="utf-8")
+    assert "unreadable" not in registry
+
+    registry.refresh()
+
+    assert [entry.key for entry in registry.entries()] == ["sound", "unreadable"]
+
+
+@pytest.mark.usefixtures("two_plugins")
+def test_what_is_disabled_is_settled_with_the_first_question(
+    registry: OptimizerRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "alpha" in registry
+    monkeypatch.setenv("OPTIM_DISABLE_PLUGINS", "alpha-plugin")
+
+    assert [entry.key for entry in registry.entries()] == list(registry) == ["alpha", "beta"]
+
+
 @pytest.mark.usefixtures("two_plugins")
 def test_disabled_distribution_is_neither_listed_nor_imported(
     registry: OptimizerRegistry, monkeypatch: pytest.MonkeyPatch

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import importlib_metadata
 
-__all__ = ["DISABLE_VARIABLE", "FACTORIES_GROUP", "HOOKS_GROUP", "FactoryEntry", "find_entries"]
+from optim_core.entry_points import (
+    DISABLE_VARIABLE,
+    FACTORIES_GROUP,
+    HOOKS_GROUP,
+    disabled_distributions,
+    find_entry_points,
+    log_unreadable,
+    normalized_name,
+    provider_of,
+)
 
-FACTORIES_GROUP = "optim.factories"
-HOOKS_GROUP = "optim.hooks"
-DISABLE_VARIABLE = "OPTIM_DISABLE_PLUGINS"
-
-_log = logging.getLogger(__name__)
+__all__ = ["DISABLE_VARIABLE", "FACTORIES_GROUP", "HOOKS_GROUP", "FactoryEntry", "find_entries", "read_entries"]
 
 
 @dataclass(frozen=True, order=True)
@@ -67,61 +70,30 @@ def find_entries(group: str) -> tuple[FactoryEntry, ...]:
     A distribution that is seen twice counts once. One whose metadata can't be read is left out with
     a logged warning, and takes nothing else with it.
     """
-    disabled = _disabled_distributions()
+    return read_entries(find_entry_points(group), disabled_distributions())
+
+
+def read_entries(
+    points: Iterable[importlib_metadata.EntryPoint], disabled: Collection[str]
+) -> tuple[FactoryEntry, ...]:
+    """The entries that entry points are, as `find_entries` has them, with what is read of their distributions.
+
+    Args:
+        points: the entry points; of two that are the same, the first counts.
+        disabled: the normalized names of distributions whose entries are to be marked as disabled.
+    """
     entries: dict[tuple[str, str, str], FactoryEntry] = {}
-    for point in _entry_points(group):
+    # By name now, at next to no cost, so that the entries, which compare slowly, are all but sorted.
+    for point in sorted(points, key=attrgetter("name")):
         try:
-            name, version, summary = _provider(point)
+            name, version, summary = provider_of(point.dist)
         except Exception as error:
             # Entry points can be read without METADATA; whose they are can't.
-            _log_unreadable(point.dist, error)
+            log_unreadable(point.dist, error)
             continue
-        is_disabled = _normalized(name) in disabled
-        entry = FactoryEntry(point.name, name, version, point.value, group, is_disabled, summary, point)
-        entries.setdefault((entry.key, _normalized(name), entry.value), entry)
+        normalized = normalized_name(name)
+        entry = FactoryEntry(
+            point.name, name, version, point.value, point.group, normalized in disabled, summary, point
+        )
+        entries.setdefault((entry.key, normalized, entry.value), entry)
     return tuple(sorted(entries.values()))
-
-
-def _entry_points(group: str) -> Iterator[importlib_metadata.EntryPoint]:
-    try:
-        yield from list(importlib_metadata.entry_points(group=group))
-        return
-    except Exception:
-        # Metadata of any distribution can be broken in any way (encoding, syntax, no name), and the
-        # call above reads all of it: go through them one by one to find out whose it is.
-        _log.debug("reading entry points one distribution at a time", exc_info=True)
-    seen: set[str] = set()
-    for distribution in importlib_metadata.distributions():
-        try:
-            name = _normalized(distribution.metadata["Name"])
-            points = list(distribution.entry_points.select(group=group))
-        except Exception as error:
-            _log_unreadable(distribution, error)
-            continue
-        if name not in seen:
-            seen.add(name)
-            yield from points
-
-
-def _provider(point: importlib_metadata.EntryPoint) -> tuple[str, str, str]:
-    if point.dist is None:
-        return "unknown", "unknown", ""
-    metadata = point.dist.metadata
-    summary = metadata.get("Summary") or ""
-    return metadata["Name"] or "unknown", metadata["Version"] or "unknown", " ".join(summary.split())
-
-
-def _log_unreadable(distribution: object, error: Exception) -> None:
-    # Not every kind of distribution has a place, and those that do have no public name for it.
-    where = getattr(distribution, "_path", "an unknown place")
-    _log.warning("the metadata of a distribution at %s can't be read and is ignored: %r", where, error)
-
-
-def _disabled_distributions() -> frozenset[str]:
-    names = re.split(r"[,\s]+", os.environ.get(DISABLE_VARIABLE, ""))
-    return frozenset(_normalized(name) for name in names if name)
-
-
-def _normalized(name: str) -> str:
-    """A distribution's name as packaging compares it: case, runs of - _ . make no difference."""
-    return re.sub(r"[-_.]+", "-", name).lower()

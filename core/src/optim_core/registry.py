@@ -1,25 +1,27 @@
-"""The registry of optimizer factories: which keys there are, and the class behind a key when asked."""
+"""The registry of optimizer factories: which keys there are, and the class behind a key when asked.
+
+Listing the keys takes hardly longer than finding the entry points does. That is why entries and
+errors, whose dataclasses take a while to make, are imported in the functions that need them.
+"""
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
-from typing import TypeVar, overload
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Sequence
+from typing import TYPE_CHECKING, TypeVar, overload
 
-from optim_core.discovery import DISABLE_VARIABLE, FACTORIES_GROUP, FactoryEntry, find_entries
-from optim_core.errors import (
-    DuplicateOptimizerError,
-    FactoryLoadError,
-    InvalidFactoryError,
-    UnknownOptimizerError,
-)
+from optim_core.entry_points import DISABLE_VARIABLE, FACTORIES_GROUP, disabled_distributions, find_entry_points
+
+if TYPE_CHECKING:
+    from importlib_metadata import EntryPoint
+
+    from optim_core.discovery import FactoryEntry
+    from optim_core.errors import UnknownOptimizerError
 
 __all__ = ["OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry", "contested_keys", "is_well_formed", "load_factory"]
 
 _KEY = re.compile(r"[a-z0-9_.-]+")
-_log = logging.getLogger(__name__)
 _FactoryT = TypeVar("_FactoryT", bound=type)
 
 
@@ -28,13 +30,15 @@ class OptimizerRegistry:
 
     Distributions are scanned once, at the first question; a factory is imported when its key is
     first asked for, and no other with it. A key that two distributions claim is listed like any
-    other, and raises when it is used.
+    other, and raises when it is used. The metadata of a distribution is read when one of its keys,
+    or `entries`, is asked for; where that can't be read, the keys are left out from then on.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._found: dict[str, tuple[FactoryEntry, ...]] | None = None
-        self._disabled: tuple[FactoryEntry, ...] = ()
+        self._points: dict[str, list[EntryPoint]] | None = None
+        self._claims: dict[str, tuple[FactoryEntry, ...]] = {}
+        self._disabled: list[FactoryEntry] = []
         self._loaded: dict[str, type] = {}
         self._registered: dict[str, tuple[FactoryEntry, type]] = {}
         self._replacing: set[str] = set()
@@ -46,7 +50,7 @@ class OptimizerRegistry:
         configuration must not become None further on.
 
         Raises:
-            UnknownOptimizerError: nobody provides the key, or who does is disabled.
+            UnknownOptimizerError: nobody provides the key, or who does is disabled or unreadable.
             DuplicateOptimizerError: two distributions do.
             FactoryLoadError: importing the factory fails; the cause is chained.
             InvalidFactoryError: what was imported is no factory.
@@ -55,13 +59,15 @@ class OptimizerRegistry:
 
     def __getitem__(self, key: str) -> type:
         with self._lock:
-            found = self._entries_by_key().get(key, ())
+            found = self._claims_of(key)
             registered = self._registered.get(key)
             # A plugin may register the very class that its own entry point names.
             same = registered is not None and [entry.value for entry in found] == [registered[0].value]
             if registered is not None and (not found or same or key in self._replacing):
                 return registered[1]
             if registered is not None or len(found) > 1:
+                from optim_core.errors import DuplicateOptimizerError
+
                 claims = [entry.provider for entry in found] + ([registered[0].provider] if registered else [])
                 remedy = (
                     f"Uninstall one of them, or name one distribution in {DISABLE_VARIABLE}"
@@ -77,15 +83,15 @@ class OptimizerRegistry:
 
     def __contains__(self, key: object) -> bool:
         with self._lock:
-            return key in self._registered or key in self._entries_by_key()
+            return key in self._registered or key in self._points_by_key()
 
     def __iter__(self) -> Iterator[str]:
         with self._lock:
-            return iter(sorted({*self._entries_by_key(), *self._registered}))
+            return iter(sorted({*self._points_by_key(), *self._registered}))
 
     def __len__(self) -> int:
         with self._lock:
-            return len({*self._entries_by_key(), *self._registered})
+            return len({*self._points_by_key(), *self._registered})
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {', '.join(self) or 'no keys'}>"
@@ -101,9 +107,11 @@ class OptimizerRegistry:
         out, or is there with `disabled` set when asked for.
         """
         with self._lock:
-            entries = [entry for found in self._entries_by_key().values() for entry in found]
+            points = self._points_by_key()
+            self._read_claims([key for key in points if key not in self._claims], points)
+            entries = [entry for claims in self._claims.values() for entry in claims]
             entries += [entry for entry, _ in self._registered.values()]
-            return tuple(sorted([*entries, *(self._disabled if include_disabled else ())]))
+            return tuple(sorted([*entries, *(self._disabled if include_disabled else [])]))
 
     @overload
     def register(self, key: str, *, replace: bool = False) -> Callable[[_FactoryT], _FactoryT]: ...
@@ -124,6 +132,9 @@ class OptimizerRegistry:
             DuplicateOptimizerError: another class is registered under the key already.
             InvalidFactoryError: it is not a class with a `build` method.
         """
+        from optim_core.discovery import FactoryEntry
+        from optim_core.errors import DuplicateOptimizerError
+
         _check_key(key)
         if factory is None:
             return lambda decorated: self.register(key, decorated, replace=replace)
@@ -158,39 +169,67 @@ class OptimizerRegistry:
         What was registered in this process stays. Python itself keeps modules it has imported.
         """
         with self._lock:
-            self._found = None
+            self._points = None
             self._loaded.clear()
 
-    def _entries_by_key(self) -> Mapping[str, tuple[FactoryEntry, ...]]:
-        if self._found is None:
-            found: dict[str, tuple[FactoryEntry, ...]] = {}
-            disabled = []
-            for entry in find_entries(FACTORIES_GROUP):
-                if entry.disabled:
-                    disabled.append(entry)
-                elif is_well_formed(entry.key):
-                    found[entry.key] = (*found.get(entry.key, ()), entry)
-                else:
-                    _log.warning("%s offers the malformed key %r, which is ignored", entry.provider, entry.key)
-            self._found, self._disabled = found, tuple(disabled)
-        return self._found
+    def _points_by_key(self) -> dict[str, list[EntryPoint]]:
+        """The entry points of each key, found once."""
+        if self._points is None:
+            points: dict[str, list[EntryPoint]] = {}
+            for point in find_entry_points(FACTORIES_GROUP):
+                points.setdefault(point.name, []).append(point)
+            self._claims, self._disabled = {}, []
+            disabled = disabled_distributions()
+            # Whether these are keys depends on whose they are, and a warning names it.
+            unsure = [key for key in points if disabled or not is_well_formed(key)]
+            if unsure:
+                self._read_claims(unsure, points, disabled)
+            self._points = points
+        return self._points
+
+    def _claims_of(self, key: str) -> tuple[FactoryEntry, ...]:
+        """Who provides a key, found out once."""
+        points = self._points_by_key()
+        if key in points and key not in self._claims:
+            self._read_claims([key], points)
+        return self._claims.get(key, ())
+
+    def _read_claims(
+        self, keys: Sequence[str], points: dict[str, list[EntryPoint]], disabled: Collection[str] = ()
+    ) -> None:
+        """Find out who provides these keys, and drop the entry points of those that nobody does."""
+        from optim_core.discovery import read_entries
+
+        claims: dict[str, list[FactoryEntry]] = {key: [] for key in keys}
+        for entry in read_entries([point for key in keys for point in points[key]], disabled):
+            (self._disabled if entry.disabled else claims[entry.key]).append(entry)
+        for key, usable in claims.items():
+            if is_well_formed(key):
+                self._claims[key] = tuple(usable)
+            else:
+                _log_malformed(usable)
+            if not self._claims.get(key):
+                del points[key]
 
     def _unknown(self, key: object, *, registered_only: bool = False) -> UnknownOptimizerError:
-        # Here because only an error needs it: listing keys is to import as little as can be.
+        from optim_core.errors import UnknownOptimizerError
         from optim_core.spelling import nearest
 
         name = str(key)
+        claims = self._claims_of(name)
         known = tuple(self)
         near = nearest(name, known)
         reason = None
         blocked = [entry.provider for entry in self._disabled if entry.key == key]
-        if registered_only and key in known:
+        if registered_only and claims:
             reason = (
-                f"not registered in this process, but provided by {self._entries_by_key()[name][0].provider}; "
+                f"not registered in this process, but provided by {claims[0].provider}; "
                 f"to block a distribution, name it in {DISABLE_VARIABLE}"
             )
         elif blocked:
             reason = f"{' and '.join(blocked)} would provide it, but is disabled by {DISABLE_VARIABLE}"
+        elif name in self._claims and not claims:
+            reason = "the metadata of the distribution that provides it can't be read; reinstall what the log warns of"
         return UnknownOptimizerError(name, known, near, reason)
 
 
@@ -201,6 +240,8 @@ def load_factory(entry: FactoryEntry) -> type:
         FactoryLoadError: importing it fails; the cause is chained.
         InvalidFactoryError: what was imported is no factory.
     """
+    from optim_core.errors import FactoryLoadError
+
     try:
         loaded = entry.load()
     except (Exception, SystemExit) as error:
@@ -210,6 +251,8 @@ def load_factory(entry: FactoryEntry) -> type:
 
 
 def _check_factory(factory: object, entry: FactoryEntry) -> type:
+    from optim_core.errors import InvalidFactoryError
+
     if not isinstance(factory, type):
         raise InvalidFactoryError(entry.key, entry.provider, f"{factory!r} is not a class")
     if not callable(getattr(factory, "build", None)):
@@ -229,6 +272,15 @@ def contested_keys(entries: Iterable[FactoryEntry]) -> dict[str, tuple[FactoryEn
         if not entry.disabled and is_well_formed(entry.key):
             claims[entry.key] = (*claims.get(entry.key, ()), entry)
     return {key: claimants for key, claimants in claims.items() if len(claimants) > 1}
+
+
+def _log_malformed(entries: Iterable[FactoryEntry]) -> None:
+    import logging
+
+    for entry in entries:
+        logging.getLogger(__name__).warning(
+            "%s offers the malformed key %r, which is ignored", entry.provider, entry.key
+        )
 
 
 def _check_key(key: object) -> None:
