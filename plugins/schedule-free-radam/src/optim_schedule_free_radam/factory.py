@@ -28,6 +28,7 @@ class ScheduleFreeRAdamFactory:
         weight_lr_power: power of the learning rate in the weighting; zero or more.
         foreach: use the multi-tensor implementation.
         silent_sgd_phase: do not move the parameters in the first few steps.
+        fused: make each update in one pass over memory, with compiled code; leaves gradients as they are.
 
     Raises:
         InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.
@@ -45,6 +46,7 @@ class ScheduleFreeRAdamFactory:
     weight_lr_power: NonNegative = 2.0
     foreach: bool | None = True
     silent_sgd_phase: bool = True
+    fused: bool = False
 
     def __post_init__(self) -> None:
         validate_fields(self)

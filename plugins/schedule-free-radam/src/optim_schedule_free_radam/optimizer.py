@@ -15,6 +15,7 @@ from optim_core import (
     Finite,
     LearningRate,
     NonNegative,
+    OptimWarning,
     ScheduleWarning,
     StateMismatchError,
     check_arguments,
@@ -26,6 +27,7 @@ from optim_core.authoring import (
     warn_caller,
     without_hooks,
 )
+from optim_schedule_free_radam.fused_step import FusedStep
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT, StateDict
@@ -59,6 +61,10 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         foreach: use the multi-tensor implementation.
         silent_sgd_phase: do not move the parameters in the first few steps, where RAdam's variance
             is not yet tractable, instead of taking plain gradient steps.
+        fused: make each update in one pass over memory, with code that `torch.compile` makes for the kind
+            of tensor when it is first needed, and leave gradients as they are; `foreach` is of no effect
+            then. The state dict is the same. Where nothing can be compiled, a warning says so, once, and
+            PyTorch's single operations do the same.
 
     Raises:
         InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.
@@ -75,6 +81,7 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         weight_lr_power: NonNegative = 2.0,
         foreach: bool | None = True,
         silent_sgd_phase: bool = True,
+        fused: bool = False,
     ) -> None:
         checked = check_arguments(
             ScheduleFreeRAdam,
@@ -87,8 +94,12 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
                 "weight_lr_power": weight_lr_power,
                 "foreach": foreach,
                 "silent_sgd_phase": silent_sgd_phase,
+                "fused": fused,
             },
         )
+        # No option of a group: the groups are those of the library's class, whose state fits.
+        self._fused: bool = checked.pop("fused")
+        self._fused_step = FusedStep()
         keep_uncompiled(ScheduleFreeRAdam, "_step")
         # The groups' rates as they were when they were last seen: objects, as a rate of zero is told
         # from a checkpointer's zero by identity. Not to be compared after a load, which may change them.
@@ -98,13 +109,19 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         self._state_is_dry = False
         super().__init__(params, **checked)
 
+    @property
+    def fused(self) -> bool:
+        """Whether updates are made in one pass."""
+        return self._fused
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_state_is_dry": self._state_is_dry}
+        return {**super().__getstate__(), "_state_is_dry": self._state_is_dry, "_fused": self._fused}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # PyTorch's load_state_dict ends here too, with a state that is of real steps.
         super().__setstate__({"_state_is_dry": False, **state})
         keep_uncompiled(ScheduleFreeRAdam, "_step")
+        self._fused_step = FusedStep()
         self._rates = [group["lr"] for group in self.param_groups]
         self._rates_may_change = True
         self._warned_changed = False
@@ -164,8 +181,26 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
             )
         self._drop_dry_state()
         self._notice_changed_rates()
-        loss: float | None = update(self, closure)
+        loss: float | None = self._fused_update(closure) if self._fused else update(self, closure)
         return loss
+
+    def _fused_update(self, closure: Callable[[], float] | None) -> float | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            self._fused_step.update(self.param_groups, self.state, self._warn_uncompiled)
+        return loss
+
+    def _warn_uncompiled(self, error: Exception) -> None:
+        first_line = str(error).strip().partition("\n")[0]
+        warn_caller(
+            f"{type(self).__name__} with fused=True can't compile its step, and makes it with PyTorch's single "
+            f"operations, which is slower: {type(error).__name__}: {first_line}. On a CPU torch.compile needs a C++ "
+            "compiler, on a GPU Triton; without them, fused=False is faster",
+            OptimWarning,
+        )
 
     def _notice_changed_rates(self) -> None:
         """Warn, once, of a learning rate that was changed since the last step."""

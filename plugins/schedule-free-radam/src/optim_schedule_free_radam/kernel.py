@@ -1,0 +1,90 @@
+"""The update of schedule-free RAdam as one pass over memory, compiled once for each kind of tensor."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["SERIAL", "Kernel", "Kind", "exact_type", "kernel_for"]
+
+SERIAL = 1 << 15
+"""Up to how many elements a kernel is to be serial; PyTorch's own kernels have the same limit."""
+
+
+class Kind(NamedTuple):
+    """What a kernel is compiled for: where tensors are, the types of their elements, and how many threads.
+
+    A serial kernel is for so few elements that several threads take longer to find each other than to do
+    the work; on a busy machine, much longer.
+    """
+
+    device: torch.device
+    weights: torch.dtype
+    gradient: torch.dtype
+    z: torch.dtype
+    exp_avg_sq: torch.dtype
+    serial: bool
+
+
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
+
+_kernels: dict[Kind, Kernel | None] = {}
+# A size of its own makes the code the same for all models, and the compiler share out what is worth it.
+_EXAMPLE_SIZE = 1 << 18
+
+
+def exact_type(dtype: torch.dtype) -> torch.dtype:
+    """The type to calculate in: of what is kept in 16 bits, each result is rounded to them once."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def _update(weights: Tensor, gradient: Tensor, z: Tensor, exp_avg_sq: Tensor, coefficients: Tensor) -> None:
+    """Make one update, as `gathered.update` does; for the compiler, which makes one loop of it."""
+    exact = exact_type(weights.dtype)
+    (beta2, rest, bias_correction, eps, adaptive, weight_decay, average, weights_rate, rate) = coefficients.to(exact)
+    y, base, direction = weights.to(exact), z.to(exact), gradient.to(exact)
+    second = exp_avg_sq.to(exact) * beta2 + direction * direction * rest
+    direction = torch.where(adaptive != 0, direction / (torch.sqrt(second / bias_correction) + eps), direction)
+    direction = direction + weight_decay * y
+    weights.copy_(torch.lerp(y, base, average) + weights_rate * direction)
+    z.copy_(base - rate * direction)
+    exp_avg_sq.copy_(second)
+
+
+def kernel_for(kind: Kind, on_failure: Callable[[Exception], None]) -> Kernel | None:
+    """The update in place, for tensors of a kind; of one dimension, equal size, and two elements or more.
+
+    It is compiled when it is first asked for, for any size, which takes some seconds, or less where an
+    earlier run has left it in PyTorch's cache on disk.
+
+    Args:
+        kind: of the tensors.
+        on_failure: called with the reason when compiling fails, the first time that it does in this process.
+
+    Returns:
+        The kernel, which only reads the gradient; None where it can't be compiled.
+    """
+    if kind not in _kernels:
+        try:
+            _kernels[kind] = _compiled(kind)
+        except Exception as error:  # whatever a compiler, a linker or a driver may raise
+            first = None not in _kernels.values()
+            _kernels[kind] = None
+            if first:
+                on_failure(error)
+    return _kernels[kind]
+
+
+def _compiled(kind: Kind) -> Kernel:
+    # The compiler keeps its results with a function's code and gives up after some: every kind has its own.
+    function = types.FunctionType(_update.__code__.replace(), _update.__globals__, _update.__name__)
+    options: dict[str, Any] | None = {"cpp.threads": 1} if kind.serial and kind.device.type == "cpu" else None
+    kernel: Kernel = torch.compile(function, dynamic=True, fullgraph=True, options=options)
+    device, *dtypes, _ = kind
+    weights, gradient, z, exp_avg_sq = (torch.zeros(_EXAMPLE_SIZE, dtype=dtype, device=device) for dtype in dtypes)
+    kernel(weights, gradient, z, exp_avg_sq, torch.ones(9, dtype=torch.float64, device=device))
+    return kernel
