@@ -48,6 +48,7 @@ if _TYPE_CHECKING:
     from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
     from optim_core.schedule import Schedule, WarmupCosine
     from optim_core.schedule_state import OnMismatch
+    from optim_core.scheduled_adamw import ScheduledAdamW
     from optim_core.scheduled_optimizer import ScheduledOptimizer, ScheduleWarning
 
 __version__ = "0.1.0"
@@ -92,6 +93,7 @@ _MODULES = {
     "registry": ("OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry"),
     "schedule": ("Schedule", "WarmupCosine"),
     "schedule_state": ("OnMismatch",),
+    "scheduled_adamw": ("ScheduledAdamW",),
     "scheduled_optimizer": ("ScheduleWarning", "ScheduledOptimizer"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -129,6 +131,7 @@ __all__ = [
     "Rule",
     "Schedule",
     "ScheduleWarning",
+    "ScheduledAdamW",
     "ScheduledOptimizer",
     "StateMismatchError",
     "StepCount",

@@ -16,7 +16,18 @@ from torch import Tensor
 
 from optim_core.schedule_state import STEP
 
-__all__ = ["adopt", "holds", "is_rate", "on_device", "own_copy", "plain_number", "tensors_of", "use_tensors", "write"]
+__all__ = [
+    "adopt",
+    "holds",
+    "is_rate",
+    "on_device",
+    "own_copy",
+    "plain_number",
+    "tensors_of",
+    "use_tensors",
+    "write",
+    "written_value",
+]
 
 
 def on_device(value: object) -> bool:
@@ -47,12 +58,13 @@ def _as_tensor(current: Any, value: Any, like: Tensor) -> Any:
 def write(group: dict[str, Any], options: Mapping[str, Any]) -> None:
     """Put a schedule's values into a group: into its tensors, or in place of its numbers."""
     for name, value in options.items():
-        group[name] = _written(group.get(name), value)
+        group[name] = written_value(group.get(name), value)
 
 
-def _written(current: Any, value: Any) -> Any:
+def written_value(current: Any, value: Any) -> Any:
+    """What an option is after a value was put into it; None leaves it as it is."""
     if isinstance(value, tuple) and isinstance(current, (tuple, list)):
-        return tuple(_written(old, new) for old, new in zip(current, value, strict=True))
+        return tuple(written_value(old, new) for old, new in zip(current, value, strict=True))
     if value is None:
         return current
     if isinstance(current, Tensor):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 from torch import Tensor
@@ -195,6 +196,8 @@ def _saved_schedule(schedule: Schedule, state: Mapping[str, Any], owner: str) ->
 
 def driven_by_saved_only(schedule: Schedule, state: Mapping[str, Any], owner: str) -> set[str]:
     """Options that hold a position of the saved schedule's curve, which this one won't rewrite."""
+    if _saved_shape(state) == (type(schedule).__name__, shape_of(schedule)):
+        return set()
     driven = set(schedule.options_at(0, schedule.peak_lr))
     try:
         saved = _saved_schedule(schedule, state, owner)
@@ -236,7 +239,10 @@ def require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str) -
             )
     # What PyTorch's set_optimizer_state_dict leaves of a group or a parameter that is not in the state.
     hollow = [f"group {index}" for index, group in enumerate(saved) if not group.keys() - {"params", "param_names"}]
-    hollow += [f"parameter {key}" for key, value in state["state"].items() if _holds_an_empty_mapping(value)]
+    kept = {key: value for key, value in state["state"].items() if isinstance(value, dict)}
+    # The types of all first, in a loop that is not Python's: there may be very many.
+    if dict in map(type, chain.from_iterable(map(dict.values, kept.values()))):
+        hollow += [f"parameter {key}" for key, value in kept.items() if any(v == {} for v in _mappings_in(value))]
     if hollow:
         raise StateMismatchError(
             f"{owner}: the checkpoint has nothing for {', '.join(hollow)}. It is of other parameters, or of parameters "
@@ -244,9 +250,8 @@ def require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str) -
         )
 
 
-def _holds_an_empty_mapping(value: object) -> bool:
-    inner = value.values() if isinstance(value, Mapping) else ()
-    return any(isinstance(item, Mapping) and not item for item in inner)
+def _mappings_in(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [value for value in state.values() if isinstance(value, dict)]
 
 
 def _counted(sizes: list[int]) -> str:
@@ -259,11 +264,11 @@ def _saved_position(state: Mapping[str, Any], owner: str) -> tuple[int, str | No
     saved = state.get(SCHEDULER)
     saved = saved if isinstance(saved, Mapping) else {}
     in_groups = [group[STEP] for group in state["param_groups"] if STEP in group]
-    counts = [s["step"] for s in state["state"].values() if isinstance(s, Mapping) and "step" in s]
     if in_groups:
         return _as_step(max(in_groups), owner), None
     if "step" in saved:
         return _as_step(saved["step"], owner), None
+    counts = [s["step"] for s in state["state"].values() if isinstance(s, Mapping) and "step" in s]
     if "last_epoch" in saved:
         step = _as_step(saved["last_epoch"], owner)
         source = "a torch.optim.lr_scheduler's last_epoch"

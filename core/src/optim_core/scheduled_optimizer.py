@@ -21,7 +21,7 @@ from optim_core.compilation import keep_uncompiled
 from optim_core.device_schedule import DeviceSchedule, is_capturing
 from optim_core.dry_step import is_dry_step
 from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
-from optim_core.group_options import adopt, holds, is_rate, on_device, own_copy, use_tensors, write
+from optim_core.group_options import adopt, holds, is_rate, on_device, own_copy, use_tensors, write, written_value
 from optim_core.schedule import Schedule
 from optim_core.schedule_state import PEAK, SCHEDULER, STEP, LoadPlan, OnMismatch, plan_load, shape_of
 from optim_core.step_hooks import without_hooks
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT, StateDict
 
 __all__ = ["ScheduleWarning", "ScheduledOptimizer"]
+
+# Options of groups that say by which of PyTorch's implementations a step is made.
+_WAYS = ("capturable", "foreach", "fused")
 
 
 class ScheduleWarning(OptimWarning):
@@ -110,7 +113,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             problems.append(Problem("initial_step", f"= {initial_step!r}: must be an integer, zero or more"))
         if problems:
             raise InvalidArgumentsError(type(self).__name__, problems)
-        keep_uncompiled(ScheduledOptimizer, "_begin", "_finish")
+        keep_uncompiled(ScheduledOptimizer, "_begin_uncompiled", "_finish_uncompiled")
         # Before the base class, whose constructor already adds the parameter groups.
         self.schedule = schedule
         self.on_mismatch = on_mismatch
@@ -143,13 +146,38 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             InvalidArgumentsError: a group's `"peak_lr"` was set to what is no finite number of zero or
                 more; nothing has changed.
         """
-        self._begin(closure is not None)
-        loss: float | None = without_hooks(super().step)(self, closure)
-        self._finish()
+        if torch.compiler.is_compiling():
+            self._begin_uncompiled(closure is not None)
+            loss = self._step_of_class(closure)
+            self._finish_uncompiled()
+        else:
+            self._begin(closure is not None)
+            loss = self._update(closure)
+            self._finish()
         return loss
 
+    def _step_of_class(self, closure: Callable[[], float] | None) -> float | None:
+        loss: float | None = without_hooks(super().step)(self, closure)
+        return loss
+
+    def _update(self, closure: Callable[[], float] | None) -> float | None:
+        """Make the update of the optimizer's own class, at the rates that are in the groups; not when compiled."""
+        return self._step_of_class(closure)
+
+    # To call what is kept from the compiler takes a microsecond, which a step that isn't compiled saves.
+    def _begin_uncompiled(self, has_closure: bool) -> None:
+        self._begin(has_closure)
+
+    def _finish_uncompiled(self) -> None:
+        self._finish()
+
     def _begin(self, has_closure: bool) -> None:
-        self._in_dry_step = not has_closure and is_dry_step(self, (written.options["lr"] for written in self._written))
+        # Only without state can it be a dry step, which is quick to ask.
+        self._in_dry_step = (
+            not self.state
+            and not has_closure
+            and is_dry_step(self, (written.options["lr"] for written in self._written))
+        )
         if self._in_dry_step:
             self._options_before = [dict(group) for group in self.param_groups]
             return
@@ -157,9 +185,11 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             # A step at a rate of zero may leave its mark on what an optimizer keeps.
             self.state.clear()
             self._state_is_dry = False
-        self._put_back()
+        groups, written = self.param_groups, self._written
+        if len(groups) != len(written) or not all(map(_Written.is_untouched, written, groups)):
+            self._put_back()
+            self._write_options()
         self._notice_the_end()
-        self._write_options()
 
     def _finish(self) -> None:
         if self._in_dry_step:
@@ -174,14 +204,14 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         skipped: bool | None = None
         for group in self.param_groups:
             counter = group[STEP]
-            if on_device(counter):
+            if type(counter) is not int and on_device(counter):
                 # Decided there, too: a captured graph makes this decision at each replay.
                 counter.add_(1 if found_inf is None else (found_inf == 0).to(counter).reshape(()))
                 continue
             if skipped is None:
                 skipped = found_inf is not None and bool(found_inf)
             if not skipped:
-                group[STEP] += 1
+                group[STEP] = counter + 1
         self._write_options()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -262,11 +292,9 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         def decide(_: torch.optim.Optimizer, state: StateDict) -> StateDict:
             plan.append(plan_load(type(self).__name__, self.schedule, self.param_groups, state, on_mismatch, keep))
             live.extend(dict(group) for group in self.param_groups)
-            # Where steps run is this program's affair. PyTorch places the counts of updates by it.
+            # Where and how steps run is this program's affair. PyTorch places the counts of updates by it.
             pairs = zip(self.param_groups, state["param_groups"], strict=True)
-            groups = [
-                {**saved, "capturable": own["capturable"]} if "capturable" in own else saved for own, saved in pairs
-            ]
+            groups = [{**saved, **{name: own[name] for name in _WAYS if name in own}} for own, saved in pairs]
             return {**state, "param_groups": groups}
 
         def apply(_: torch.optim.Optimizer) -> None:
@@ -294,7 +322,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         # PyTorch's load_state_dict ends here too, without a schedule: that one is finished in a hook.
         if "schedule" in state:
-            keep_uncompiled(ScheduledOptimizer, "_begin", "_finish")
+            keep_uncompiled(ScheduledOptimizer, "_begin_uncompiled", "_finish_uncompiled")
             self._calls = self.schedule_step
             self._written = [self._found_in(group) for group in self.param_groups]
 
@@ -332,7 +360,10 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         if len(self.param_groups) > 1:
             options_at = functools.cache(options_at)
         for index, group in enumerate(self.param_groups):
-            if not self._written[index].is_up_to_date():
+            written = self._written[index]
+            if type(group["lr"]) is float and type(group[STEP]) is int and group is written.group:
+                written.rewrite(options_at)
+            elif not written.is_up_to_date():
                 self._written[index] = self._write_into(group, options_at)
 
     def _write_into(self, group: dict[str, Any], options_at: Callable[[int, float], Mapping[str, Any]]) -> _Written:
@@ -349,7 +380,9 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         if isinstance(group["lr"], Tensor):
             use_tensors(group, options)
         write(group, options)
-        written = {STEP: group[STEP], **{name: group[name] for name in options}}
+        written = {STEP: group[STEP]}
+        for name in options:
+            written[name] = group[name]
         return _Written(group, written, options["lr"], (step, peak))
 
     def _notice_the_end(self) -> None:
@@ -357,6 +390,8 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         if self._warned_past_end:
             return
         counter = self.param_groups[0][STEP]
+        if type(counter) is int and counter < self.schedule.total_steps:
+            return
         if on_device(counter):
             # Reading it waits for the device: only where the number of calls says that it may be so far.
             self._calls += 1
@@ -444,7 +479,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         self._warned_past_end = self._warned_overwritten = False
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class _Written:
     """What was last written into a parameter group.
 
@@ -464,6 +499,30 @@ class _Written:
     def is_up_to_date(self) -> bool:
         """Whether the group's values are those of its present position and peak."""
         return self.key is not None and self.key == (int(self.group[STEP]), self.group[PEAK])
+
+    def rewrite(self, options_at: Callable[[int, float], Mapping[str, Any]]) -> None:
+        """Put the values for its position into a group of plain numbers."""
+        group, options = self.group, self.options
+        step, peak = group[STEP], group[PEAK]
+        driven = options_at(step, peak)
+        for name, value in driven.items():
+            # A number in place of a number, as it mostly is, without a call.
+            current = group.get(name)
+            plain = type(value) is type(current) is float
+            options[name] = group[name] = value if plain else written_value(current, value)
+        options[STEP] = step
+        self.rate = driven["lr"]
+        self.key = step, peak
+
+    def is_untouched(self, group: dict[str, Any]) -> bool:
+        """Whether this is the group, and all that was written is in it; never sure of what is in a tensor."""
+        if group is not self.group or self.key is None or group[PEAK] is not self.key[1]:
+            return False
+        # Asked at every step; all() would take as long again.
+        for name, value in self.options.items():  # noqa: SIM110
+            if group[name] is not value or isinstance(value, Tensor):
+                return False
+        return True
 
 
 def _own_rate(group: Mapping[str, Any], default: Any) -> Any:

@@ -133,7 +133,8 @@ def test_parameters_are_bit_for_bit_those_of_adamw_beside_onecyclelr(
     shape: dict[str, Any] = {"max_lr": 0.05, "total_steps": 12, "three_phase": three_phase}
     ours, theirs = model(), model()
     optimizer = AdamWOneCycleFactory(**shape, **options).build(ours.parameters())
-    oracle = torch.optim.AdamW(theirs.parameters(), **options)
+    # What is chosen where nothing is said.
+    oracle = torch.optim.AdamW(theirs.parameters(), **({"fused": "foreach" not in options} | options))
     scheduler = OneCycleLR(oracle, **shape)
 
     for step in range(12):

@@ -53,7 +53,7 @@ class AdamWOneCycleFactory:
         weight_decay: AdamW's decoupled weight decay.
         amsgrad: use the AMSGrad variant.
         maximize: ascend instead of descend.
-        foreach: use the multi-tensor implementation.
+        foreach: use the multi-tensor implementation; the fastest is chosen if neither this nor fused is given.
         capturable: make the step fit for capture in a CUDA graph, and `lr` a tensor.
         differentiable: let gradients flow through the step.
         fused: use the fused kernel.

@@ -23,7 +23,7 @@ from optim_core import (
     OnMismatch,
     PeakLearningRateOrTensor,
     Rule,
-    ScheduledOptimizer,
+    ScheduledAdamW,
     StepCount,
     check_arguments,
 )
@@ -50,7 +50,7 @@ LastEpoch = Annotated[int, Ge(-1)]
 _log = logging.getLogger(__name__)
 
 
-class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
+class AdamWWithOneCycle(ScheduledAdamW):
     """`torch.optim.AdamW` on the one-cycle schedule of `torch.optim.lr_scheduler.OneCycleLR`.
 
     Args:
@@ -79,12 +79,13 @@ class AdamWWithOneCycle(ScheduledOptimizer, torch.optim.AdamW):
         weight_decay: decoupled weight decay.
         amsgrad: use the AMSGrad variant.
         maximize: ascend instead of descend.
-        foreach: use the multi-tensor implementation.
+        foreach: use the multi-tensor implementation. Where neither this nor `fused` is given, for the
+            optimizer or a group, `ScheduledAdamW` chooses the fastest one.
         capturable: make the step fit for capture in a CUDA graph, with `lr` and the beta that moves
             tensors on the device of the group's parameters.
         differentiable: let gradients flow through the step.
         fused: use the fused kernel.
-        on_mismatch: whose schedule holds where a loaded state has another; see `ScheduledOptimizer`.
+        on_mismatch: whose schedule holds where a loaded state has another; see `ScheduledAdamW`.
 
     Raises:
         InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -75,31 +76,32 @@ class OneCycle:
 
     def options_at(self, step: int, peak_lr: float) -> dict[str, Any]:
         """Learning rate, and betas where they cycle, of update `step` for a group with this peak."""
-        step = min(step, self.total_steps - 1)
+        first_end, second_end, last = self._ends
+        step = min(step, last)
         start_lr = peak_lr / self.div_factor
-        end_lr = start_lr / self.final_div_factor
-        begin, first_end = 0.0, float(self.pct_start * self.total_steps) - 1
-        second_end = float(2 * self.pct_start * self.total_steps) - 2
-        last = self.total_steps - 1
+        base, most = self.base_momentum, self.max_momentum
         if step <= first_end:
-            rates, momenta, end = (start_lr, peak_lr), (self.max_momentum, self.base_momentum), first_end
+            begin, end, rates, momenta = 0.0, first_end, (start_lr, peak_lr), (most, base)
         elif not self.three_phase:
-            rates, momenta = (peak_lr, end_lr), (self.base_momentum, self.max_momentum)
-            begin, end = first_end, last
+            begin, end, rates, momenta = first_end, last, (peak_lr, start_lr / self.final_div_factor), (base, most)
         elif step <= second_end:
-            rates, momenta = (peak_lr, start_lr), (self.base_momentum, self.max_momentum)
-            begin, end = first_end, second_end
+            begin, end, rates, momenta = first_end, second_end, (peak_lr, start_lr), (base, most)
         else:
-            rates, momenta = (start_lr, end_lr), (self.max_momentum, self.max_momentum)
-            begin, end = second_end, last
+            begin, end, rates, momenta = second_end, last, (start_lr, start_lr / self.final_div_factor), (most, most)
         progress = (step - begin) / (end - begin)
-        options: dict[str, Any] = {"lr": self._between(*rates, progress)}
-        if self.cycle_momentum:
-            options["betas"] = (self._between(*momenta, progress), None)
-        return options
-
-    def _between(self, first: float, second: float, progress: float) -> float:
         # The order of operations is PyTorch's, so that rounding is too.
+        (first, second), (first_momentum, second_momentum) = rates, momenta
         if self.anneal_strategy == "linear":
-            return (second - first) * progress + first
-        return second + (first - second) / 2.0 * (math.cos(math.pi * progress) + 1)
+            lr = (second - first) * progress + first
+            momentum = (second_momentum - first_momentum) * progress + first_momentum
+        else:
+            left = math.cos(math.pi * progress) + 1
+            lr = second + (first - second) / 2.0 * left
+            momentum = second_momentum + (first_momentum - second_momentum) / 2.0 * left
+        return {"lr": lr, "betas": (momentum, None)} if self.cycle_momentum else {"lr": lr}
+
+    @cached_property
+    def _ends(self) -> tuple[float, float, int]:
+        """The last step of the first phase, of the second where there are three, and of all."""
+        rise = self.pct_start * self.total_steps
+        return float(rise) - 1, float(2 * self.pct_start * self.total_steps) - 2, self.total_steps - 1

@@ -13,7 +13,7 @@ from optim_core import (
     OnMismatch,
     PeakLearningRateOrTensor,
     Rule,
-    ScheduledOptimizer,
+    ScheduledAdamW,
     StepCount,
     Steps,
     WarmupCosine,
@@ -38,7 +38,7 @@ _GROUP_OPTIONS = (
 )
 
 
-class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
+class AdamWWithWarmupCosine(ScheduledAdamW):
     """`torch.optim.AdamW` with linear warmup and cosine decay of its learning rate.
 
     Args:
@@ -56,12 +56,13 @@ class AdamWWithWarmupCosine(ScheduledOptimizer, torch.optim.AdamW):
         weight_decay: decoupled weight decay.
         amsgrad: use the AMSGrad variant.
         maximize: ascend instead of descend.
-        foreach: use the multi-tensor implementation.
+        foreach: use the multi-tensor implementation. Where neither this nor `fused` is given, for the
+            optimizer or a group, `ScheduledAdamW` chooses the fastest one.
         capturable: make the step fit for capture in a CUDA graph, with `lr` a tensor on the device of
             the group's parameters.
         differentiable: let gradients flow through the step.
         fused: use the fused kernel.
-        on_mismatch: whose schedule holds where a loaded state has another; see `ScheduledOptimizer`.
+        on_mismatch: whose schedule holds where a loaded state has another; see `ScheduledAdamW`.
 
     Raises:
         InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.

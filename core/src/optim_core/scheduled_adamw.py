@@ -1,0 +1,202 @@
+"""`ScheduledAdamW`: AdamW on any schedule, by the fastest way that PyTorch has for the parameters given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim.adamw import adamw
+
+from optim_core.components import is_sharded
+from optim_core.device_schedule import is_capturing
+from optim_core.schedule import Schedule
+from optim_core.schedule_state import OnMismatch
+from optim_core.scheduled_optimizer import ScheduledOptimizer
+
+if TYPE_CHECKING:
+    from torch.optim.optimizer import ParamsT
+
+__all__ = ["ScheduledAdamW"]
+
+# Where PyTorch (2.6 and later) has these kernels; it has no public name for the lists.
+_FUSED_DEVICES = frozenset({"cpu", "cuda", "hpu", "mps", "xpu"})
+_FUSED_TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+_FOREACH_DEVICES = frozenset({"cpu", "cuda", "xpu"})
+
+# What every tensor is asked at every step, in loops that are not Python's.
+_is_on_cpu, _is_sparse = attrgetter("is_cpu"), attrgetter("is_sparse")
+_exp_avg, _exp_avg_sq, _step = itemgetter("exp_avg"), itemgetter("exp_avg_sq"), itemgetter("step")
+
+# Parameters, gradients, averages of gradients, of their squares, the highest of these, and counts of updates.
+_TensorLists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+
+
+class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
+    """`torch.optim.AdamW` on a `Schedule`, fused where PyTorch can.
+
+    >>> import torch
+    >>> from optim_core import ScheduledAdamW, WarmupCosine
+    >>> optimizer = ScheduledAdamW(
+    ...     [torch.nn.Parameter(torch.ones(2))],
+    ...     schedule=WarmupCosine(peak_lr=1e-3, total_steps=100, warmup_steps=10),
+    ...     weight_decay=0.1,
+    ... )
+    >>> optimizer.param_groups[0]["fused"]
+    True
+
+    Unless `fused` or `foreach` is given, for the optimizer or for a group, the implementation is chosen:
+    fused where PyTorch supports that for every parameter; else foreach, for several tensors at a time; else
+    one by one. The choice stands in every group, as `"fused"` and `"foreach"`, and is made again when a
+    group is added. It is this program's: loading a state dict doesn't change it.
+
+    Args:
+        params: parameters or parameter groups; dictionaries given are not changed.
+        schedule: the shape of the learning rate; see `ScheduledOptimizer`, as for the next two.
+        on_mismatch: whose schedule holds where a loaded state has another.
+        initial_step: number of updates already made, where training goes on without a state dict.
+        **options: arguments of `torch.optim.AdamW`.
+
+    Raises:
+        InvalidArgumentsError: see `ScheduledOptimizer`.
+    """
+
+    _chooses = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        *,
+        schedule: Schedule,
+        on_mismatch: OnMismatch = "config",
+        initial_step: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(params, schedule=schedule, on_mismatch=on_mismatch, initial_step=initial_step, **options)
+        told = (group[name] is not None for group in self.param_groups for name in ("fused", "foreach"))
+        self._chooses = not any(told)
+        self._choose()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group, which joins the schedule at its current position.
+
+        Args:
+            param_group: as for `torch.optim.AdamW`; an `lr` in it is the group's peak. The dictionary
+                is not changed.
+
+        Raises:
+            InvalidArgumentsError: the group's `lr` isn't a finite number of zero or more.
+        """
+        super().add_param_group(param_group)
+        added = self.param_groups[-1]
+        if added["fused"] is not None or added["foreach"] is not None:
+            # Whoever decides about one group decides about all.
+            self._chooses = False
+        self._choose()
+
+    def _choose(self) -> None:
+        if not self._chooses:
+            return
+        fused = all(map(_can_be_fused, self.param_groups))
+        for group in self.param_groups:
+            group["fused"] = fused
+            group["foreach"] = not fused and _can_be_foreach(group)
+        if not fused:
+            # Counts of updates that fused kernels keep on a device are read by Python in the others.
+            for group in self.param_groups:
+                for state in (self.state[p] for p in group["params"] if p in self.state and not group["capturable"]):
+                    state["step"] = state["step"].cpu()
+        # What torch.amp.GradScaler asks, before it leaves unscaling and skipping to the kernels. PyTorch
+        # has no public name for it, and sets it in the constructor only.
+        self._step_supports_amp_scaling = fused
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("_chooses", "_step_supports_amp_scaling")
+        return {**super().__getstate__(), **{name: vars(self)[name] for name in kept if name in vars(self)}}
+
+    def _update(self, closure: Callable[[], float] | None) -> float | None:
+        # The same as AdamW.step(), which looks at each tensor so often that it takes a quarter longer where
+        # they are many and small.
+        if not self.state:
+            return super()._update(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        tensors = [self._tensors_of(group) for group in self.param_groups]
+        if None in tensors:
+            super()._update(None)
+            return loss
+        # What a gradient scaler sets while it calls step(); see ScheduledOptimizer.
+        grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        with torch.no_grad():
+            for group, lists in zip(self.param_groups, tensors, strict=True):
+                assert lists is not None  # as was asked above
+                beta1, beta2 = group["betas"]
+                adamw(
+                    *lists,
+                    foreach=False,
+                    capturable=group["capturable"],
+                    fused=True,
+                    grad_scale=grad_scale,
+                    found_inf=found_inf,
+                    amsgrad=group["amsgrad"],
+                    beta1=beta1,
+                    beta2=beta2,
+                    lr=group["lr"],
+                    weight_decay=group["weight_decay"],
+                    eps=group["eps"],
+                    maximize=group["maximize"],
+                )
+        return loss
+
+    def _tensors_of(self, group: dict[str, Any]) -> _TensorLists | None:
+        """The lists that `torch.optim.adamw.adamw` takes; None where it is for `AdamW.step()` to update a group."""
+        if not group["fused"]:
+            return None
+        params = [p for p in group["params"] if p.grad is not None]
+        grads: list[Any] = [p.grad for p in params]
+        # Both are for AdamW to refuse.
+        if any(map(_is_sparse, grads)) or (params and is_capturing(params[0])):
+            return None
+        states = list(map(self.state.__getitem__, params))
+        try:
+            exp_avgs = list(map(_exp_avg, states))
+            exp_avg_sqs = list(map(_exp_avg_sq, states))
+            max_exp_avg_sqs = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
+            steps = list(map(_step, states))
+        except KeyError:  # a parameter has its first gradient
+            return None
+        return params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps
+
+
+def _can_be_fused(group: dict[str, Any]) -> bool:
+    params = group["params"]
+    return (
+        not group["differentiable"]
+        and not any(isinstance(beta, Tensor) for beta in group["betas"])  # which the kernels take as numbers
+        and _are_of_one_kind(params)
+        and _FUSED_TYPES.issuperset({p.dtype for p in params})
+        and (all(map(_is_on_cpu, params)) or _FUSED_DEVICES.issuperset({p.device.type for p in params}))
+    )
+
+
+def _can_be_foreach(group: dict[str, Any]) -> bool:
+    driven_by_tensors = any(isinstance(value, Tensor) for value in (group["lr"], *group["betas"]))
+    return (
+        not group["differentiable"]
+        and (group["capturable"] or not driven_by_tensors)
+        and _are_of_one_kind(group["params"])
+        and _FOREACH_DEVICES.issuperset({p.device.type for p in group["params"]})
+    )
+
+
+def _are_of_one_kind(params: Sequence[Tensor]) -> bool:
+    """Whether parameters are all of PyTorch's own class, or are all sharded over the same processes."""
+    if {Tensor, Parameter}.issuperset(map(type, params)):
+        return True
+    meshes = [getattr(p, "device_mesh", None) for p in params if is_sharded(p)]
+    return len(meshes) == len(params) and all(mesh == meshes[0] for mesh in meshes)
