@@ -155,6 +155,17 @@ def trainers(session: nox.Session) -> None:
     pytest(session, "tests/trainers", "docs/trainers.md")
 
 
+@nox.session(python=PYTHONS[0], default=False)
+def bench(session: nox.Session) -> None:
+    """Speed and memory against doing it by hand, on request: it takes minutes and wants the machine to itself.
+
+    `nox -s bench -- --list` lists what it measures, and `-- --help` its options.
+    """
+    share_torch(session)
+    install(session, list(PLUGINS), *group("bench"))
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
 @nox.session(python=PYTHONS[0])
 def lint(session: nox.Session) -> None:
     """Style, by ruff."""
