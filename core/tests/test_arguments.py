@@ -20,12 +20,12 @@ from optim_core.arguments import (
     check_arguments,
     missing_arguments,
     notes_on,
-    signature_of,
     validate_arguments,
     validate_fields,
 )
 from optim_core.errors import InvalidArgumentsError, Problem
 from optim_core.quantities import Beta, LearningRate, NonNegative, PeakLearningRate, StepCount, Steps
+from optim_core.signatures import signature_of
 from optim_core.spelling import nearest
 
 if TYPE_CHECKING:

@@ -8,39 +8,39 @@ annotations and checked by pydantic.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import inspect
+import itertools
+import operator
 import re
-import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import pydantic
 
 from optim_core.errors import InvalidArgumentsError, Problem
+from optim_core.signatures import Signature, defaults_of, signature_of
 from optim_core.spelling import nearest
 
 __all__ = [
     "Note",
     "Rule",
-    "Signature",
     "check_arguments",
-    "defaults_of",
+    "convert_arguments",
     "has_exponent",
+    "just_checked",
     "missing_arguments",
     "notes_on",
     "problems_of_pydantic",
     "rules_of",
-    "signature_of",
-    "type_adapter",
     "validate_arguments",
     "validate_fields",
 ]
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-_REQUIRED = inspect.Parameter.empty
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,12 @@ class Rule:
     arguments: tuple[str, ...]
     holds: Callable[..., bool]
     requirement: str
+
+    @functools.cached_property
+    def values_in(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+        """Takes the values of its arguments from those of all; KeyError where there is none."""
+        names = self.arguments
+        return operator.itemgetter(*names) if len(names) > 1 else lambda values: tuple(values[name] for name in names)
 
 
 @dataclass(frozen=True)
@@ -83,51 +89,6 @@ class Note:
             raise ValueError("a Note is about at least one argument")
 
 
-@dataclass(frozen=True)
-class Argument:
-    """One argument of a constructor; `default` is `inspect.Parameter.empty` where it is required."""
-
-    name: str
-    annotation: Any
-    default: Any
-
-    @property
-    def required(self) -> bool:
-        return self.default is _REQUIRED
-
-
-@dataclass(frozen=True)
-class Signature:
-    """The arguments that a class's constructor takes by name.
-
-    Attributes:
-        arguments: by name, in the order of the constructor.
-        open: whether it takes any further name (`**kwargs`).
-        positional_only: required ones that no configuration can give, because they have no keyword.
-    """
-
-    arguments: Mapping[str, Argument]
-    open: bool
-    positional_only: tuple[str, ...]
-
-
-@functools.lru_cache(maxsize=256)
-def signature_of(target: type) -> Signature:
-    """Read the constructor of `target`: a plain class, a dataclass or a pydantic model."""
-    hints = _type_hints(target)
-    arguments: dict[str, Argument] = {}
-    positional_only: list[str] = []
-    is_open = False
-    for parameter in inspect.signature(target).parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            is_open = True
-        elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-            positional_only += [parameter.name] if parameter.default is _REQUIRED else []
-        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
-            arguments[parameter.name] = Argument(parameter.name, hints.get(parameter.name, Any), parameter.default)
-    return Signature(arguments, is_open, tuple(positional_only))
-
-
 def validate_arguments(
     target: type, values: Mapping[str, Any], *, partial: bool = False
 ) -> tuple[dict[str, Any], list[Problem]]:
@@ -140,66 +101,62 @@ def validate_arguments(
         The converted values of the arguments that are right, and a problem for each unknown name,
         for each value that doesn't fit its annotation, and for each broken rule among those that do.
     """
+    converted, problems = convert_arguments(target, values)
+    rules = rules_of(target) if values or not partial else ()
+    known = converted
+    if rules and not partial and not values.keys() >= signature_of(target).defaults.keys():
+        known = {**defaults_of(target), **converted}
+        for name in values.keys() - converted.keys():
+            # What is wrong by itself has no default in its place.
+            known.pop(name, None)
+    for rule in rules:
+        try:
+            asked = rule.values_in(known)
+        except KeyError:
+            continue
+        if not rule.holds(*asked):
+            problems.append(_broken(rule, known))
+    return converted, problems
+
+
+def convert_arguments(target: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """As `validate_arguments`, without the rules across arguments."""
     signature = signature_of(target)
+    validators = signature.validators
     converted: dict[str, Any] = {}
     problems: list[Problem] = []
     for name, value in values.items():
-        argument = signature.arguments.get(name)
-        if argument is None:
+        validate = validators.get(name)
+        if validate is None:
             if signature.open and isinstance(name, str):
                 converted[name] = value
             else:
                 problems.append(_unknown(name, signature))
             continue
         try:
-            result = _convert(argument.annotation, value)
-        except pydantic.ValidationError as error:
-            problems.extend(problems_of_pydantic(error, name))
-            continue
-        misplaced = _bool_read_as_number(value, result)
+            result = validate(value)
+        except pydantic.ValidationError:
+            try:
+                # pydantic makes a float of 1e5, but no integer.
+                result = validate(float(value) if has_exponent(value) else value)
+            except pydantic.ValidationError as error:
+                problems.extend(problems_of_pydantic(error, name))
+                continue
+        misplaced = None if result is value else _bool_read_as_number(value, result)
         if misplaced is None:
             converted[name] = result
         else:
             problems.append(Problem(name + misplaced, f"= {_short(value)}: must be a number, not true or false"))
-    rules = rules_of(target)
-    known = dict(converted)
-    if rules and not partial:
-        known = {name: value for name, value in defaults_of(target).items() if name not in values} | known
-    for rule in rules:
-        if all(name in known for name in rule.arguments) and not rule.holds(*(known[n] for n in rule.arguments)):
-            problems.append(_broken(rule, known))
     return converted, problems
-
-
-def defaults_of(target: type) -> dict[str, Any]:
-    """The defaults of a constructor's arguments, by name."""
-    arguments = signature_of(target).arguments.values()
-    return {a.name: a.default for a in arguments if not a.required} | _made_defaults(target)
-
-
-def _made_defaults(target: type) -> dict[str, Any]:
-    """Defaults that are made anew for each instance; a signature has a placeholder for them."""
-    if issubclass(target, pydantic.BaseModel):
-        return {
-            name: field.get_default(call_default_factory=True)
-            for name, field in target.model_fields.items()
-            # One that is made from the other values can't be told before they are validated.
-            if field.default_factory is not None and not getattr(field, "default_factory_takes_validated_data", False)
-        }
-    fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
-    return {f.name: f.default_factory() for f in fields if f.init and f.default_factory is not dataclasses.MISSING}
 
 
 def missing_arguments(target: type, values: Iterable[str]) -> list[Problem]:
     """A problem for each required argument of `target` that `values` doesn't name."""
     given = set(values)
-    return [
-        Problem(name, "required, but not given")
-        for name, argument in signature_of(target).arguments.items()
-        if argument.required and name not in given
-    ]
+    return [Problem(name, "required, but not given") for name in signature_of(target).required if name not in given]
 
 
+@functools.lru_cache(maxsize=256)
 def rules_of(target: type) -> tuple[Rule, ...]:
     """The rules across arguments that a class has in its attribute `RULES`."""
     rules = getattr(target, "RULES", ())
@@ -245,6 +202,41 @@ def check_arguments(target: type, values: Mapping[str, Any], *, partial: bool = 
     return converted
 
 
+_just_checked: ContextVar[tuple[type, Mapping[str, Any]] | None] = ContextVar("_just_checked", default=None)
+
+
+@contextlib.contextmanager
+def just_checked(target: type, values: Mapping[str, Any]) -> Iterator[None]:
+    """Let `validate_fields` pass these very values of an instance of `target` that is made inside the block.
+
+    Args:
+        target: the class.
+        values: what `validate_arguments` has returned for it, without any problem.
+    """
+    token = _just_checked.set((target, values))
+    try:
+        yield
+    finally:
+        _just_checked.reset(token)
+
+
+def _was_just_checked(target: type, values: Mapping[str, Any]) -> bool:
+    checked = _just_checked.get()
+    if checked is None or checked[0] is not target or not _has_right_defaults(target):
+        return False
+    known = {**signature_of(target).defaults, **checked[1]}
+    return known.keys() == values.keys() and all(map(operator.is_, values.values(), map(known.get, values)))
+
+
+@functools.lru_cache(maxsize=256)
+def _has_right_defaults(target: type) -> bool:
+    """Whether the defaults of a constructor are as its annotations say, so that nothing is to be converted."""
+    defaults = signature_of(target).defaults
+    converted, problems = convert_arguments(target, defaults)
+    # 1 and 1.0 are equal, but of the two only one is what is wanted.
+    return not problems and all(repr(converted[name]) == repr(value) for name, value in defaults.items())
+
+
 def validate_fields(instance: Any) -> None:
     """Convert and check the fields of a frozen dataclass, from its `__post_init__`.
 
@@ -253,9 +245,18 @@ def validate_fields(instance: Any) -> None:
     Raises:
         InvalidArgumentsError: with every field and rule that is wrong.
     """
-    values = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance) if field.init}
-    for name, value in check_arguments(type(instance), values).items():
-        object.__setattr__(instance, name, value)
+    target: type = type(instance)
+    values = {name: getattr(instance, name) for name in _initialised_fields(target)}
+    if _was_just_checked(target, values):
+        return
+    for name, value in check_arguments(target, values).items():
+        if value is not values[name]:
+            object.__setattr__(instance, name, value)
+
+
+@functools.lru_cache(maxsize=256)
+def _initialised_fields(target: type) -> Sequence[str]:
+    return tuple(field.name for field in dataclasses.fields(target) if field.init)
 
 
 def problems_of_pydantic(error: pydantic.ValidationError, *prefix: str) -> list[Problem]:
@@ -303,76 +304,9 @@ def _broken(rule: Rule, values: Mapping[str, Any]) -> Problem:
     return Problem(subject, f"= {_short(values[subject])}: {rule.requirement}{seen}")
 
 
-def _type_hints(target: type) -> dict[str, Any]:
-    """Annotations by argument; those that can't be resolved are left out and so accept anything."""
-    if issubclass(target, pydantic.BaseModel):
-        # Its signature has the constraints that were given as Field(...), and aliases as names.
-        return {name: p.annotation for name, p in inspect.signature(target).parameters.items()}
-    if dataclasses.is_dataclass(target):
-        return {
-            n: h.type if isinstance(h, dataclasses.InitVar) else h for n, h in _resolved_hints(target, target).items()
-        }
-    initialiser = inspect.getattr_static(target, "__init__")
-    # A class that is made by __new__ alone, as a NamedTuple is.
-    maker = inspect.getattr_static(target, "__new__") if initialiser is object.__init__ else initialiser
-    return _resolved_hints(target, getattr(maker, "__func__", maker))
-
-
-def _resolved_hints(target: type, source: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(source, include_extras=True)
-    except (NameError, AttributeError, TypeError):
-        # A name imported for type checkers only: resolve what can be, one annotation at a time.
-        namespace = vars(inspect.getmodule(target) or typing)
-        hints: dict[str, Any] = {}
-        for name, annotation in getattr(source, "__annotations__", {}).items():
-            holder = type("Holder", (), {"__annotations__": {name: annotation}})
-            try:
-                hints.update(typing.get_type_hints(holder, namespace, include_extras=True))
-            except (NameError, AttributeError, TypeError):
-                continue
-        return hints
-
-
 def has_exponent(value: object) -> bool:
     """Whether `value` is the text of a number such as 1e5, which YAML 1.1 doesn't read as one."""
     return isinstance(value, str) and _EXPONENT.fullmatch(value) is not None
-
-
-def _convert(annotation: Any, value: Any) -> Any:
-    adapter = type_adapter(annotation)
-    try:
-        return adapter.validate_python(value)
-    except pydantic.ValidationError:
-        # pydantic makes a float of 1e5, but no integer.
-        if has_exponent(value):
-            return adapter.validate_python(float(value))
-        raise
-
-
-def type_adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
-    """What checks values against an annotation; one that pydantic can't make sense of accepts anything."""
-    try:
-        return _cached_adapter(annotation)
-    except TypeError:  # an annotation that can't be hashed, such as Literal[[]]
-        return _new_adapter(annotation)
-
-
-def _new_adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
-    try:
-        return pydantic.TypeAdapter(annotation)
-    except pydantic.errors.PydanticSchemaGenerationError:
-        # A class that pydantic knows nothing of: only an instance of it will do.
-        config = pydantic.ConfigDict(arbitrary_types_allowed=True)
-        try:
-            return pydantic.TypeAdapter(annotation, config=config)
-        except pydantic.errors.PydanticUserError:
-            return pydantic.TypeAdapter(Any)
-    except pydantic.errors.PydanticUserError:
-        return pydantic.TypeAdapter(Any)
-
-
-_cached_adapter = functools.lru_cache(maxsize=1024)(_new_adapter)
 
 
 def _bool_read_as_number(given: Any, result: Any) -> str | None:
@@ -383,14 +317,15 @@ def _bool_read_as_number(given: Any, result: Any) -> str | None:
     if isinstance(given, bool):
         is_number = isinstance(result, (int, float)) and not isinstance(result, bool)
         return "" if is_number else None
-    if isinstance(given, Mapping) and isinstance(result, Mapping):
-        pairs: Iterable[tuple[str, Any, Any]] = ((f".{k}", given[k], result[k]) for k in given if k in result)
-    elif isinstance(given, (list, tuple)) and isinstance(result, (list, tuple)) and len(given) == len(result):
-        pairs = ((f"[{i}]", a, b) for i, (a, b) in enumerate(zip(given, result, strict=True)))
+    pairs: Iterable[tuple[object, Any, Any]]
+    if isinstance(given, (list, tuple)) and isinstance(result, (list, tuple)) and len(given) == len(result):
+        place, pairs = "[{}]", zip(itertools.count(), given, result, strict=False)
+    elif isinstance(given, Mapping) and isinstance(result, Mapping):
+        place, pairs = ".{}", ((key, given[key], result[key]) for key in given if key in result)
     else:
         return None
-    for where, a, b in pairs:
-        inner = _bool_read_as_number(a, b)
+    for key, a, b in pairs:
+        inner = None if a is b else _bool_read_as_number(a, b)
         if inner is not None:
-            return where + inner
+            return place.format(key) + inner
     return None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
+import operator
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from optim_core.component_factories import component_factories
@@ -16,7 +20,7 @@ from optim_core.components import Component, ComponentSource, Models
 from optim_core.configuration import Configuration, read_configuration
 from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
 from optim_core.factory import OptimizerFactory
-from optim_core.hooks import hook_manager
+from optim_core.hooks import hook_manager, only_default
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
 
 __all__ = ["UncoveredParametersWarning", "build_configured", "build_optimizers"]
@@ -81,19 +85,46 @@ def build_configured(
     Returns:
         The optimizers, and what there is to say of trainable parameters without one.
     """
+    with _without_collections():
+        return _built(models, configuration, registry, uncovered, known_problems)
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Let Python's garbage collector rest.
+
+    What is built stays; for every few hundred objects, it would look through all those of the models.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _built(
+    models: Models,
+    configuration: Configuration,
+    registry: OptimizerRegistry,
+    uncovered: str,
+    known_problems: Sequence[Problem],
+) -> tuple[ComponentOptimizers, str | None]:
     source = ComponentSource(models)
     problems = [*configuration.problems, *known_problems]
     constructed = component_factories(configuration, registry)
-    components: dict[str, Component] = {}
+    found = source.find_all(configuration.specs)
+    components = found.components
     for name, spec in configuration.specs.items():
-        component = source.find(name)
-        if isinstance(component, Problem):
-            problems.append(configuration.locate(component, spec))
-        else:
-            components[name] = component
+        if name in found.problems:
+            problems.append(configuration.locate(found.problems[name], spec))
         problems += constructed.problems.get(name, ())
-    problems += _shared_parameters(components, configuration)
-    missed = source.uncovered({id(p) for c in components.values() for p in c.parameters.values()})
+    if not found.distinct:
+        problems += _shared_parameters(components, configuration)
+    missed: Mapping[str, int] = {}
+    if not source.nothing_outside(components.values()):
+        missed = source.uncovered({id(p) for c in components.values() for p in c.parameters.values()})
     # What nothing lists can only be told once everything listed is understood.
     understood = not configuration.problems and len(components) == len(configuration.specs)
     unlisted = _describe_uncovered(missed) if missed and understood else None
@@ -103,13 +134,14 @@ def build_configured(
         raise configuration.error(problems)
 
     trained = {name: component for name, component in components.items() if not component.is_frozen}
-    optimizers = _build(trained, constructed.factories, configuration)
-    # Once more over what the optimizers really have: a hook may have left some out.
-    groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
-    missed = source.uncovered({id(parameter) for group in groups for parameter in group["params"]})
-    unlisted = _describe_uncovered(missed) if missed else None
-    if unlisted and uncovered == "error":
-        raise configuration.error([Problem("model.component_optims", unlisted)])
+    optimizers, as_found = _build(trained, constructed.factories, configuration)
+    if not as_found:
+        # Once more over what the optimizers really have: a hook may have left some out, or changed the module.
+        groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+        missed = source.uncovered({id(parameter) for group in groups for parameter in group["params"]})
+        unlisted = _describe_uncovered(missed) if missed else None
+        if unlisted and uncovered == "error":
+            raise configuration.error([Problem("model.component_optims", unlisted)])
     skipped = [name for name in components if name not in trained]
     for name in skipped:
         _log.info("component %r is skipped: it has no trainable parameter", name)
@@ -117,7 +149,10 @@ def build_configured(
         optimizers,
         specs=configuration.specs,
         params=constructed.params,
-        parameters={name: component.parameters for name, component in trained.items()},
+        parameters={
+            name: component.parameters if as_found else dict(component.module.named_parameters())
+            for name, component in trained.items()
+        },
         skipped=skipped,
         sharding=source.sharding_modules(),
     )
@@ -146,18 +181,29 @@ def _shared_parameters(components: Mapping[str, Component], configuration: Confi
 
 def _build(
     components: Mapping[str, Component], factories: Mapping[str, OptimizerFactory], configuration: Configuration
-) -> dict[str, Optimizer]:
+) -> tuple[dict[str, Optimizer], bool]:
+    """The optimizers, and whether each is known to have just the parameters that its component was found with."""
     manager = hook_manager()
     manager.check_pending()
     hooks = manager.hook
     optimizers: dict[str, Optimizer] = {}
-    owners: dict[int, str] = {}
     problems: list[Problem] = []
+    as_found = True
     for name, component in components.items():
-        spec = configuration.specs[name]
+        spec, factory = configuration.specs[name], factories[name]
         try:
-            params: Iterable[Any] = hooks.optim_param_groups(component=name, module=component.module, spec=spec)
-            optimizer = hooks.optim_build(component=name, factory=factories[name], params=params, spec=spec)
+            # Where nobody else has a say, what the core's own implementations would do: the parameters have been
+            # walked already, which takes longer than all else here.
+            if only_default(hooks.optim_param_groups):
+                params: Iterable[Any] = list(component.tensors)
+            else:
+                as_found = False
+                params = hooks.optim_param_groups(component=name, module=component.module, spec=spec)
+            if only_default(hooks.optim_build):
+                optimizer = factory.build(params)
+            else:
+                as_found = False
+                optimizer = hooks.optim_build(component=name, factory=factory, params=params, spec=spec)
         except (ValueError, TypeError) as error:
             problems += [configuration.locate(problem, spec, "params") for problem in _build_problems(error)]
             continue
@@ -166,27 +212,40 @@ def _build(
             raise
         if isinstance(optimizer, Optimizer):
             optimizers[name] = optimizer
-            problems += _claimed_twice(name, optimizer, owners, configuration)
+            as_found = as_found and _has_all(optimizer, component.tensors)
             continue
         what = f"{spec.type!r} built a {type(optimizer).__name__}, not a torch.optim.Optimizer"
         problems.append(configuration.locate(Problem("type", what), spec))
+    if not as_found:
+        problems += _claimed_twice(optimizers, configuration)
     if problems:
         raise configuration.error(problems)
-    return optimizers
+    return optimizers, as_found
 
 
-def _claimed_twice(
-    name: str, optimizer: Optimizer, owners: dict[int, str], configuration: Configuration
-) -> list[Problem]:
-    """A problem where a hook gave an optimizer parameters that another has; notes whose they are."""
-    others = set()
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            owner = owners.setdefault(id(parameter), name)
-            others |= {owner} - {name}
-    message = f"was given parameters that component {', '.join(map(repr, sorted(others)))} has"
+def _has_all(optimizer: Optimizer, parameters: Collection[Tensor]) -> bool:
+    """Whether an optimizer has just these parameters, in one group and in this order."""
+    groups = optimizer.param_groups
+    # Compared one by one in C; a set of them would take several times as long.
+    return (
+        len(groups) == 1
+        and len(groups[0]["params"]) == len(parameters)
+        and all(map(operator.is_, groups[0]["params"], parameters))
+    )
+
+
+def _claimed_twice(optimizers: Mapping[str, Optimizer], configuration: Configuration) -> list[Problem]:
+    """A problem for each optimizer that a hook gave parameters that another before it has."""
+    owners: dict[int, str] = {}
+    problems = []
     hint = "An implementation of the hook optim_param_groups must keep to the component's own"
-    return [configuration.locate(Problem("", message, hint), configuration.specs[name])] if others else []
+    for name, optimizer in optimizers.items():
+        given = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        others = {owners.setdefault(id(parameter), name) for parameter in given} - {name}
+        if others:
+            message = f"was given parameters that component {', '.join(map(repr, sorted(others)))} has"
+            problems.append(configuration.locate(Problem("", message, hint), configuration.specs[name]))
+    return problems
 
 
 def _build_problems(error: ValueError | TypeError) -> list[Problem]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optim_core.configuration import ComponentSpec, Configuration
+from optim_core.configuration import Configuration
 from optim_core.errors import (
     DuplicateOptimizerError,
     FactoryLoadError,
@@ -15,8 +15,9 @@ from optim_core.errors import (
     Problem,
     UnknownOptimizerError,
 )
-from optim_core.factory import OptimizerFactory, construct_factory, effective_params
+from optim_core.factory import OptimizerFactory, construct_checked, converted_params
 from optim_core.registry import OptimizerRegistry
+from optim_core.signatures import defaults_of
 
 __all__ = ["ComponentFactories", "component_factories"]
 
@@ -46,24 +47,34 @@ def component_factories(configuration: Configuration, registry: OptimizerRegistr
     factories: dict[str, OptimizerFactory] = {}
     params: dict[str, Mapping[str, Any]] = {}
     problems: dict[str, Sequence[Problem]] = {}
+    checked: dict[Hashable, dict[str, Any]] = {}
     for name, spec in configuration.specs.items():
-        factory = _factory_of(spec, registry, configuration)
-        if isinstance(factory, list):
-            problems[name] = factory
+        try:
+            target = registry.get(spec.type)
+        except (UnknownOptimizerError, DuplicateOptimizerError, FactoryLoadError, InvalidFactoryError) as error:
+            problems[name] = [configuration.locate(Problem("type", str(error), cause=error), spec)]
+            continue
+        try:
+            converted = _converted(target, spec.params, checked)
+            factories[name] = construct_checked(target, spec.params, converted)
+        except InvalidArgumentsError as error:
+            problems[name] = [configuration.locate(problem, spec, "params") for problem in error.problems]
         else:
-            factories[name] = factory
-            params[name] = effective_params(registry.get(spec.type), spec.params)
+            params[name] = {**defaults_of(target), **converted}
     return ComponentFactories(factories, params, problems)
 
 
-def _factory_of(
-    spec: ComponentSpec, registry: OptimizerRegistry, configuration: Configuration
-) -> OptimizerFactory | list[Problem]:
-    try:
-        target = registry.get(spec.type)
-    except (UnknownOptimizerError, DuplicateOptimizerError, FactoryLoadError, InvalidFactoryError) as error:
-        return [configuration.locate(Problem("type", str(error), cause=error), spec)]
-    try:
-        return construct_factory(target, spec.params)
-    except InvalidArgumentsError as error:
-        return [configuration.locate(problem, spec, "params") for problem in error.problems]
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
+def _converted(target: type, params: Mapping[str, Any], checked: dict[Hashable, dict[str, Any]]) -> dict[str, Any]:
+    """The converted params; of plain values that another component has too, as they were found right for that."""
+    types = tuple(map(type, params.values()))
+    # With the types: 1, 1.0 and True are equal.
+    key = (target, tuple(params.items()), types) if _PLAIN.issuperset(types) else None
+    if key not in checked:
+        converted = converted_params(target, params)
+        if key is None or not _PLAIN.issuperset(map(type, converted.values())):
+            return converted
+        checked[key] = converted
+    return dict(checked[key])

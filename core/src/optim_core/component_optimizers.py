@@ -22,6 +22,10 @@ from optim_core.spelling import nearest
 __all__ = ["ComponentOptimizers"]
 
 
+_NO_OPTIONS = ("params", "param_names")
+_NO_PLAIN_VALUES = (tuple, list, Tensor)
+
+
 class ComponentOptimizers(Mapping[str, Optimizer]):
     """The optimizers that `build_optimizers` made, in the order of the configuration.
 
@@ -50,7 +54,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         self._optimizers = dict(optimizers)
         self.specs: Mapping[str, ComponentSpec] = dict(specs or {})
         self.params: dict[str, Mapping[str, Any]] = dict(params or {})
-        self._parameters = {name: dict(named) for name, named in (parameters or {}).items()}
+        self._parameters = dict(parameters or {})
         self.skipped: tuple[str, ...] = tuple(skipped)
         self._sharding = tuple(sharding)
         self._with_modes: dict[str, Any] = {name: o for name, o in self._optimizers.items() if has_modes(o)}
@@ -245,10 +249,16 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
 
 
 def _options_of(optimizer: Optimizer) -> tuple[Mapping[str, Any], ...]:
-    groups = (
-        {k: v for k, v in group.items() if k not in ("params", "param_names")} for group in optimizer.param_groups
+    return tuple(
+        [
+            {
+                k: plain_number(v) if isinstance(v, _NO_PLAIN_VALUES) else v
+                for k, v in group.items()
+                if k not in _NO_OPTIONS
+            }
+            for group in optimizer.param_groups
+        ]
     )
-    return tuple({k: plain_number(v) for k, v in group.items()} for group in groups)
 
 
 def _restorer(optimizer: Optimizer) -> Callable[[], None]:

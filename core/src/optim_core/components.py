@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from optim_core.errors import Problem
+from optim_core.module_parameters import NamedParameters, all_distinct, parameters_of, walks_as_usual
 from optim_core.spelling import nearest
 
 __all__ = ["Component", "ComponentSource", "is_sharded", "named_modules_of", "size_of", "unwrapped"]
@@ -21,20 +22,40 @@ Models = nn.Module | Mapping[str, nn.Module]
 
 @dataclass(frozen=True)
 class Component:
-    """A module of its own optimizer; the module is without any wrapper."""
+    """A module of its own optimizer.
+
+    Attributes:
+        name: as the configuration has it.
+        module: without any wrapper.
+        parameters: its parameters by their names within it, at the time when it was looked up; one that it uses
+            twice is there once.
+        tensors: what `module.parameters()` gave then.
+    """
 
     name: str
     module: nn.Module
-
-    @property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """Its parameters by their names within it; one that it uses twice is there once."""
-        return dict(self.module.named_parameters())
+    parameters: Mapping[str, nn.Parameter]
+    tensors: Sequence[nn.Parameter]
 
     @property
     def is_frozen(self) -> bool:
         """Whether none of its parameters is trainable."""
-        return not any(p.requires_grad for p in self.module.parameters())
+        return not any(p.requires_grad for p in self.tensors)
+
+
+@dataclass(frozen=True)
+class FoundComponents:
+    """The components of some names.
+
+    Attributes:
+        components: by name, those that there are.
+        problems: by name, what is wrong with each of the others (with an empty path).
+        distinct: whether no parameter is known to be there twice, within one component or in two.
+    """
+
+    components: Mapping[str, Component]
+    problems: Mapping[str, Problem]
+    distinct: bool
 
 
 class ComponentSource:
@@ -46,22 +67,43 @@ class ComponentSource:
 
     def find(self, name: str) -> Component | Problem:
         """The component of that name, or what is wrong with the name (with an empty path)."""
-        for root in sorted(self.roots, key=len, reverse=True):
-            module = self.roots[root]
-            if name == root and (root or isinstance(self._models, Mapping)):
-                path = ""
-            elif root == "":
-                path = name
-            elif name.startswith(f"{root}."):
-                path = name[len(root) + 1 :]
-            else:
-                continue
-            found = _submodule(module, path)
-            if found is not None:
-                return Component(name, unwrapped(found))
-        return Problem("", "no such component", self._hint(name))
+        found = self.find_all([name])
+        return found.problems[name] if name in found.problems else found.components[name]
 
-    def uncovered(self, covered: set[int]) -> dict[str, int]:
+    def find_all(self, names: Iterable[str]) -> FoundComponents:
+        """The components of these names; their parameters are walked once, here."""
+        walks: dict[str, tuple[nn.Module, NamedParameters, Sequence[nn.Parameter] | None]] = {}
+        problems: dict[str, Problem] = {}
+        ids: list[int] = []
+        for name in names:
+            module = self._module_of(name)
+            if module is None:
+                problems[name] = Problem("", "no such component", self._hint(name))
+                continue
+            named, listed = parameters_of(module)
+            walks[name] = module, named, listed
+            ids += named.ids()
+        distinct = all_distinct(ids)
+        components = {
+            name: Component(name, module, named, named.tensors(distinct) if listed is None else listed)
+            for name, (module, named, listed) in walks.items()
+        }
+        return FoundComponents(components, problems, distinct)
+
+    def _module_of(self, name: str) -> nn.Module | None:
+        for root, path in _splits(name):
+            found = _submodule(self.roots[root], path) if root in self.roots else None
+            if found is not None:
+                return unwrapped(found)
+        return None
+
+    def nothing_outside(self, components: Iterable[Component]) -> bool:
+        """Whether there is nothing to train beside the modules of these components."""
+        # A module that hides some of its parameters is looked at in detail.
+        done = {component.module for component in components if walks_as_usual(component.module)}
+        return not any(_has_trainable(module, done) for module in self.roots.values())
+
+    def uncovered(self, covered: Set[int]) -> dict[str, int]:
         """How many trainable parameters are not among `covered` (by `id`), by the part that has them."""
         counts = {
             part: sum(size_of(p) for p in parameters if p.requires_grad)
@@ -69,7 +111,7 @@ class ComponentSource:
         }
         return {part: count for part, count in counts.items() if count}
 
-    def parts_without(self, covered: set[int]) -> dict[str, list[nn.Parameter]]:
+    def parts_without(self, covered: Set[int]) -> dict[str, list[nn.Parameter]]:
         """The parameters that are not among `covered` (by `id`), by the part that has them.
 
         A part is the outermost module of which nothing is covered; or a parameter, where something
@@ -100,6 +142,9 @@ class ComponentSource:
         # Where nobody has imported it, nothing is sharded; importing it takes a second.
         fsdp = sys.modules.get("torch.distributed.fsdp")
         if fsdp is None:
+            return []
+        # It makes the class of a module one of these; as long as there is none, nothing was sharded.
+        if not fsdp.FSDPModule.__subclasses__():
             return []
         return [m for root in self.roots.values() for m in root.modules() if isinstance(m, fsdp.FSDPModule)]
 
@@ -152,7 +197,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
     while True:
         if isinstance(module, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
             module = module.module
-        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+        elif "_orig_mod" in module._modules and isinstance(inner := module._modules["_orig_mod"], nn.Module):
             # torch.compile(module) has no public name for what it wraps.
             module = inner
         else:
@@ -162,6 +207,29 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def is_sharded(tensor: Tensor) -> bool:
     """Whether a tensor is one over several processes (PyTorch's DTensor), each of which has a part."""
     return hasattr(tensor, "to_local")
+
+
+def _has_trainable(module: nn.Module, done: set[nn.Module]) -> bool:
+    """Whether a module may have something to train; adds to the modules that are `done` with."""
+    if module in done:
+        return False
+    done.add(module)
+    return (
+        not walks_as_usual(module)
+        or any(p is not None and p.requires_grad for p in module._parameters.values())
+        or any(child is not None and _has_trainable(child, done) for child in module._modules.values())
+    )
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """The ways to read a name as that of a root and a path within it, the longest root first."""
+    yield name, ""
+    dot = name.rfind(".")
+    while dot > 0:
+        yield name[:dot], name[dot + 1 :]
+        dot = name.rfind(".", 0, dot)
+    if name:
+        yield "", name
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 import pydantic
 
 from optim_core.arguments import (
-    defaults_of,
+    convert_arguments,
     has_exponent,
+    just_checked,
     missing_arguments,
     problems_of_pydantic,
-    signature_of,
     validate_arguments,
 )
 from optim_core.errors import InvalidArgumentsError, Problem
+from optim_core.signatures import defaults_of, signature_of
 
 if TYPE_CHECKING:
     import torch
     from torch.optim.optimizer import ParamsT
 
-__all__ = ["OptimizerFactory", "construct_factory", "effective_params"]
+__all__ = ["OptimizerFactory", "construct_checked", "construct_factory", "converted_params", "effective_params"]
 
 
 @runtime_checkable
@@ -60,6 +61,15 @@ def construct_factory(target: type, params: Mapping[str, Any]) -> OptimizerFacto
     Raises:
         InvalidArgumentsError: with every problem; paths are argument names.
     """
+    return construct_checked(target, params, converted_params(target, params))
+
+
+def converted_params(target: type, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Configured params as a factory's constructor declares them.
+
+    Raises:
+        InvalidArgumentsError: with every problem; paths are argument names.
+    """
     signature = signature_of(target)
     problems: list[Problem] = []
     if signature.positional_only:
@@ -67,19 +77,28 @@ def construct_factory(target: type, params: Mapping[str, Any]) -> OptimizerFacto
         problems.append(Problem(names, f"{target.__name__} takes it by position only", "Its author must mend that"))
     converted, invalid = validate_arguments(target, params)
     problems += invalid + missing_arguments(target, params)
-    if not problems:
-        try:
+    if problems:
+        raise InvalidArgumentsError(target.__name__, problems)
+    return converted
+
+
+def construct_checked(target: type, params: Mapping[str, Any], converted: Mapping[str, Any]) -> OptimizerFactory:
+    """Construct a factory from params and what `converted_params` made of them.
+
+    Raises:
+        InvalidArgumentsError: with what the constructor itself raises.
+    """
+    try:
+        with just_checked(target, converted):
             return cast("OptimizerFactory", target(**_as_given(target, params, converted)))
-        except (Exception, SystemExit) as error:
-            # Whatever a stranger's constructor raises is about these params; the cause is chained.
-            problems = _constructor_problems(error)
-            raise InvalidArgumentsError(target.__name__, problems) from error
-    raise InvalidArgumentsError(target.__name__, problems)
+    except (Exception, SystemExit) as error:
+        # Whatever a stranger's constructor raises is about these params; the cause is chained.
+        raise InvalidArgumentsError(target.__name__, _constructor_problems(error)) from error
 
 
 def effective_params(target: type, params: Mapping[str, Any]) -> dict[str, Any]:
     """What valid params amount to: converted, and with the constructor's defaults for the others."""
-    converted, _ = validate_arguments(target, params)
+    converted, _ = convert_arguments(target, params)
     return {**defaults_of(target), **converted}
 
 

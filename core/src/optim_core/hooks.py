@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optim_core.configuration import ComponentSpec
     from optim_core.factory import OptimizerFactory
 
-__all__ = ["HookLoadWarning", "hook_manager", "hookimpl", "hookspec", "problem_of_hooks"]
+__all__ = ["HookLoadWarning", "hook_manager", "hookimpl", "hookspec", "only_default", "problem_of_hooks"]
 
 PROJECT = "optim"
 
@@ -115,6 +115,11 @@ def hook_manager() -> pluggy.PluginManager:
     for failure in failures:
         warnings.warn(failure, HookLoadWarning, stacklevel=2)
     return manager
+
+
+def only_default(hook: pluggy.HookCaller) -> bool:
+    """Whether the core's own implementation of a hook is the only one."""
+    return [type(implementation.plugin) for implementation in hook.get_hookimpls()] == [_Defaults]
 
 
 def problem_of_hooks(entry: FactoryEntry) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
@@ -166,7 +167,12 @@ def same_value(first: object, second: object) -> bool:
 
 def shape_of(schedule: Schedule) -> dict[str, Any]:
     """The fields of a schedule by name."""
-    return {field.name: getattr(schedule, field.name) for field in dataclasses.fields(schedule)}  # type: ignore[arg-type]
+    return {name: getattr(schedule, name) for name in _field_names(type(schedule))}
+
+
+@functools.lru_cache(maxsize=256)
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def _saved_shape(state: Mapping[str, Any]) -> tuple[object, dict[str, Any]]:

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import numbers
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args, overload
 
 import torch
@@ -211,7 +211,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             if skipped is None:
                 skipped = found_inf is not None and bool(found_inf)
             if not skipped:
-                group[STEP] = counter + 1
+                group[STEP] += 1  # in place, where it is a tensor
         self._write_options()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -544,17 +544,29 @@ def _own_rate(group: Mapping[str, Any], default: Any) -> Any:
     return torch.tensor(float(rate), dtype=torch.float32, device=device) if capturable else rate
 
 
-def _schedule_problems(schedule: object) -> Iterator[Problem]:
+def _schedule_problems(schedule: Any) -> Iterator[Problem]:
     hint = "Use WarmupCosine, or a frozen dataclass with peak_lr, total_steps and options_at(step, peak_lr)"
-    if not isinstance(schedule, Schedule) or not dataclasses.is_dataclass(schedule) or isinstance(schedule, type):
+    kind: Any = type(schedule)
+    if not _is_schedule_class(kind):
         yield Problem("schedule", f"= {schedule!r}: must be a schedule", hint)
         return
     for name, value in shape_of(schedule).items():
-        plain = (bool, int, float, str, type(None))
-        if not isinstance(value, plain) and not (isinstance(value, tuple) and all(isinstance(v, plain) for v in value)):
+        if not all(isinstance(v, _PLAIN) for v in (value if isinstance(value, tuple) else (value,))):
             yield Problem(f"schedule.{name}", f"= {value!r}: must be a plain number or string, to be saved", hint)
         if name in ("schedule", "step"):
             yield Problem(f"schedule.{name}", "this name is taken in the saved state", "Rename the field")
+
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+@functools.lru_cache(maxsize=256)
+def _is_schedule_class(kind: Hashable) -> bool:
+    """What isinstance(schedule, Schedule) asks, once for all schedules of a class."""
+    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
+        return False
+    names = {*dir(kind), *(field.name for field in dataclasses.fields(kind))}
+    return names.issuperset(("peak_lr", "total_steps", "options_at"))
 
 
 def _policy_problems(policy: object) -> list[Problem]:

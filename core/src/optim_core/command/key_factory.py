@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optim_core.arguments import signature_of
 from optim_core.command.failures import CommandError
 from optim_core.command.plugins import patience
 from optim_core.discovery import FactoryEntry
@@ -19,6 +18,7 @@ from optim_core.errors import (
 )
 from optim_core.inspection.yaml_text import yaml_text
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
+from optim_core.signatures import signature_of
 
 __all__ = ["KeyFactory", "command_line", "imported_factory", "key_factory"]
 

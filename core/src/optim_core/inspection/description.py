@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optim_core.arguments import defaults_of, rules_of, signature_of
+from optim_core.arguments import rules_of
 from optim_core.inspection.argument_schemas import UNWRITABLE, argument_schemas
 from optim_core.inspection.docstrings import documentation_of
 from optim_core.inspection.yaml_text import yaml_text
+from optim_core.signatures import defaults_of, signature_of
 
 __all__ = ["ArgumentDescription", "FactoryDescription", "describe"]
 

@@ -43,9 +43,9 @@ def examine(group: str, key: str, distribution: str, value: str) -> dict[str, An
 
 def _examine_factory(target: type) -> dict[str, Any]:
     # After the import of the plugin: what it takes is known only then to be of any use.
-    from optim_core.arguments import signature_of
     from optim_core.inspection.description import describe
     from optim_core.inspection.json_schema import factory_schema
+    from optim_core.signatures import signature_of
 
     result: dict[str, Any] = {
         "problem": None,

@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from optim_core.arguments import signature_of, validate_arguments
+from optim_core.arguments import validate_arguments
 from optim_core.errors import InvalidArgumentsError, Problem
 from optim_core.factory import construct_factory
 from optim_core.inspection.argument_schemas import argument_schemas
 from optim_core.inspection.yaml_text import yaml_text
+from optim_core.signatures import signature_of
 
 __all__ = ["example_params", "refusal"]
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from optim_core.arguments import defaults_of, rules_of, signature_of
+from optim_core.arguments import rules_of
 from optim_core.inspection.argument_schemas import argument_schemas, as_json
 from optim_core.inspection.docstrings import documentation_of
+from optim_core.signatures import defaults_of, signature_of
 
 __all__ = ["DIALECT", "configuration_schema", "factory_schema"]
 

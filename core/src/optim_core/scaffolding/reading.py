@@ -19,7 +19,6 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from optim_core.arguments import signature_of, type_adapter
 from optim_core.inspection.docstrings import Documentation, documentation_of
 from optim_core.inspection.example import example_params, refusal
 from optim_core.scaffolding.annotations import UNKNOWN, annotation_source, inferred_source
@@ -37,6 +36,7 @@ from optim_core.scaffolding.provider import source_of
 from optim_core.scaffolding.source_text import value_source
 from optim_core.scaffolding.stepping import ways_of_stepping
 from optim_core.scaffolding.wrapping import Findings, Option, Wrapping
+from optim_core.signatures import signature_of, type_adapter
 
 __all__ = ["read_class"]
 

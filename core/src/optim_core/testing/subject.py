@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from optim_core.arguments import signature_of
 from optim_core.claims import Claims
 from optim_core.discovery import FactoryEntry
 from optim_core.errors import InvalidArgumentsError, Problem, in_one_line
@@ -18,6 +17,7 @@ from optim_core.inspection.example import example_params
 from optim_core.modes import has_modes
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
 from optim_core.scheduled_optimizer import ScheduledOptimizer
+from optim_core.signatures import signature_of
 from optim_core.testing.check import NotApplicable
 
 if TYPE_CHECKING:

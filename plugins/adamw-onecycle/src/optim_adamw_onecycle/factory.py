@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -115,4 +115,4 @@ class AdamWOneCycleFactory:
 
     def build(self, params: ParamsT) -> AdamWWithOneCycle:
         """Make the optimizer over parameters or parameter groups."""
-        return AdamWWithOneCycle(params, **asdict(self))
+        return AdamWWithOneCycle(params, **vars(self))

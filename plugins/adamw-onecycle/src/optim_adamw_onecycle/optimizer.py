@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
@@ -48,6 +49,10 @@ _GROUP_OPTIONS = (
 LastEpoch = Annotated[int, Ge(-1)]
 
 _log = logging.getLogger(__name__)
+
+
+# Many components have the same, and one serves all: it can't be changed.
+_schedule = lru_cache(maxsize=64, typed=True)(OneCycle)
 
 
 class AdamWWithOneCycle(ScheduledAdamW):
@@ -160,7 +165,7 @@ class AdamWWithOneCycle(ScheduledAdamW):
         }
         rest = {"max_lr": max_lr, "last_epoch": last_epoch, "lr": lr}
         checked = check_arguments(AdamWWithOneCycle, horizon | shape | options | rest)
-        schedule = OneCycle(
+        schedule = _schedule(
             peak_lr=checked["max_lr"],
             total_steps=horizon_of(*(checked[name] for name in horizon)),
             **{name: checked[name] for name in shape},
@@ -193,7 +198,8 @@ class AdamWWithOneCycle(ScheduledAdamW):
         """
         if isinstance(param_group, dict):
             options = {name: param_group[name] for name in _GROUP_OPTIONS if name in param_group}
-            param_group = {**param_group, **check_arguments(AdamWWithOneCycle, options, partial=True)}
+            if options:
+                param_group = {**param_group, **check_arguments(AdamWWithOneCycle, options, partial=True)}
         super().add_param_group(param_group)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -81,4 +81,4 @@ class AdamWWarmupCosineFactory:
 
     def build(self, params: ParamsT) -> AdamWWithWarmupCosine:
         """Make the optimizer over parameters or parameter groups."""
-        return AdamWWithWarmupCosine(params, **asdict(self))
+        return AdamWWithWarmupCosine(params, **vars(self))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -36,6 +37,9 @@ _GROUP_OPTIONS = (
     "differentiable",
     "fused",
 )
+
+# Many components have the same, and one serves all: it can't be changed.
+_schedule = lru_cache(maxsize=64, typed=True)(WarmupCosine)
 
 
 class AdamWWithWarmupCosine(ScheduledAdamW):
@@ -117,9 +121,9 @@ class AdamWWithWarmupCosine(ScheduledAdamW):
         super().__init__(
             params,
             lr=peak_lr if isinstance(peak_lr, torch.Tensor) else checked["peak_lr"],
-            schedule=WarmupCosine(**{name: checked[name] for name in shape}),
+            schedule=_schedule(**{name: checked.pop(name) for name in shape}),
             on_mismatch=on_mismatch,
-            **{name: checked[name] for name in options},
+            **checked,
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -134,5 +138,6 @@ class AdamWWithWarmupCosine(ScheduledAdamW):
         """
         if isinstance(param_group, dict):
             options = {name: param_group[name] for name in _GROUP_OPTIONS if name in param_group}
-            param_group = {**param_group, **check_arguments(AdamWWithWarmupCosine, options, partial=True)}
+            if options:
+                param_group = {**param_group, **check_arguments(AdamWWithWarmupCosine, options, partial=True)}
         super().add_param_group(param_group)

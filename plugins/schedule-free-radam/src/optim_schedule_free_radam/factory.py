@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optim_core import Beta, Claims, Finite, LearningRate, NonNegative, validate_fields
@@ -53,4 +53,4 @@ class ScheduleFreeRAdamFactory:
 
     def build(self, params: ParamsT) -> ScheduleFreeRAdam:
         """Make the optimizer over parameters or parameter groups."""
-        return ScheduleFreeRAdam(params, **asdict(self))
+        return ScheduleFreeRAdam(params, **vars(self))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from optim_schedule_free_radam.coefficients import Coefficients, coefficients_of
 from optim_schedule_free_radam.gathered import Gathered, Row, batch_size
-from optim_schedule_free_radam.kernel import SERIAL, Kind, exact_type, kernel_for
+from optim_schedule_free_radam.kernel import exact_type, update_by_kernel
 
 __all__ = ["FusedStep"]
 
@@ -28,14 +28,14 @@ class FusedStep:
         self,
         groups: Sequence[dict[str, Any]],
         state: MutableMapping[Tensor, dict[str, Any]],
-        on_failure: Callable[[Exception], None],
+        on_failure: Callable[[str], None],
     ) -> None:
         """Make one update of all parameters that have a gradient; gradients stay as they are.
 
         Args:
             groups: the parameter groups, whose counters are moved on.
             state: of the parameters; what is missing is made.
-            on_failure: see `kernel_for`.
+            on_failure: see `update_by_kernel`.
         """
         for index, group in enumerate(groups):
             numbers = coefficients_of(group)
@@ -56,19 +56,15 @@ class FusedStep:
             group.update(numbers.counters)
 
 
-def _left_by_kernel(row: Row, numbers: Coefficients, on_failure: Callable[[Exception], None]) -> list[Row]:
+def _left_by_kernel(row: Row, numbers: Coefficients, on_failure: Callable[[str], None]) -> list[Row]:
     """Update a large tensor; or return it, in parts where that can be, for it to be gathered."""
     flat = _flattened(row)
     if flat is None:
         return [row]
-    weights, gradient, z, exp_avg_sq = flat
-    dtypes = weights.dtype, gradient.dtype, z.dtype, exp_avg_sq.dtype
-    kernel = kernel_for(Kind(weights.device, *dtypes, weights.numel() <= SERIAL), on_failure)
-    if kernel is None:
-        size = batch_size(weights.device)
-        return list(zip(*(torch.split(tensor, size) for tensor in flat), strict=True))
-    kernel(weights, gradient, z, exp_avg_sq, numbers.on(weights.device))
-    return []
+    if update_by_kernel(*flat, numbers, on_failure):
+        return []
+    size = batch_size(row[0].device)
+    return list(zip(*(torch.split(tensor, size) for tensor in flat), strict=True))
 
 
 def _row(parameter: Tensor, state: dict[str, Any]) -> Row:
@@ -81,13 +77,19 @@ def _row(parameter: Tensor, state: dict[str, Any]) -> Row:
 
 
 def _flattened(row: Row) -> Row | None:
-    """The same memory as tensors of one dimension with the elements in one order; None where that can't be."""
-    strides = row[0].stride()
-    if any(tensor.stride() != strides for tensor in row):
+    """The same memory as tensors of one dimension with the elements in one order; None where that can't be.
+
+    The gradient is only read: where its elements lie in another order, it may be a copy.
+    """
+    weights, gradient, z, exp_avg_sq = row
+    strides = weights.stride()
+    if z.stride() != strides or exp_avg_sq.stride() != strides:
         return None
     # In the order in which they lie in memory: channels-last weights are as good as others.
     order = sorted(range(len(strides)), key=lambda dimension: -strides[dimension])
-    weights, gradient, z, exp_avg_sq = (tensor.permute(order) for tensor in row)
-    if not weights.is_contiguous():
+    if not weights.permute(order).is_contiguous():
         return None
-    return weights.view(-1), gradient.view(-1), z.view(-1), exp_avg_sq.view(-1)
+    if gradient.stride() != strides:
+        gradient = torch.empty_like(weights, dtype=gradient.dtype).copy_(gradient)
+    weights, gradient, z, exp_avg_sq = (tensor.permute(order).view(-1) for tensor in (weights, gradient, z, exp_avg_sq))
+    return weights, gradient, z, exp_avg_sq

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from optim_schedule_free_radam.coefficients import Coefficients
-from optim_schedule_free_radam.kernel import SERIAL, Kind, kernel_for
+from optim_schedule_free_radam.kernel import SERIAL, update_by_kernel
 
 __all__ = ["Gathered", "Row", "batch_size", "update"]
 
@@ -58,13 +58,13 @@ class Gathered:
         self._shapes: list[torch.Size] = []
         self._batches: list[_Batch] = []
 
-    def update(self, rows: Sequence[Row], numbers: Coefficients, on_failure: Callable[[Exception], None]) -> None:
+    def update(self, rows: Sequence[Row], numbers: Coefficients, on_failure: Callable[[str], None]) -> None:
         """Update tensors of any shapes and strides.
 
         Args:
             rows: the tensors.
             numbers: the update's coefficients.
-            on_failure: see `kernel_for`.
+            on_failure: see `update_by_kernel`.
         """
         shapes = [row[0].shape for row in rows]
         if shapes != self._shapes:
@@ -73,15 +73,9 @@ class Gathered:
             weights, gradients, zs, exp_avg_sqs = zip(*rows[batch.tensors], strict=True)
             # PyTorch has no name without an underscore for it. It copies all in one call, in a third of the time.
             torch._foreach_copy_(batch.places, [*weights, *gradients, *zs, *exp_avg_sqs])
-            size = batch.buffers[0].numel()
-            kernel = None
-            if size > _FEW:
-                dtype = self._dtype
-                kernel = kernel_for(Kind(self._device, dtype, dtype, dtype, dtype, size <= SERIAL), on_failure)
-            if kernel is None:
+            few = batch.buffers[0].numel() <= _FEW
+            if few or not update_by_kernel(*batch.buffers[:4], numbers, on_failure):
                 update(*batch.buffers, numbers)
-            else:
-                kernel(*batch.buffers[:4], numbers.on(self._device))
             torch._foreach_copy_([*weights, *zs, *exp_avg_sqs], batch.results)
 
     def _laid_out(self, shapes: Sequence[torch.Size]) -> list[_Batch]:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["SERIAL", "Kernel", "Kind", "exact_type", "kernel_for"]
+from optim_schedule_free_radam.coefficients import Coefficients
+
+__all__ = ["SERIAL", "exact_type", "update_by_kernel"]
 
 SERIAL = 1 << 15
 """Up to how many elements a kernel is to be serial; PyTorch's own kernels have the same limit."""
@@ -33,7 +35,6 @@ class Kind(NamedTuple):
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
 
 _kernels: dict[Kind, Kernel | None] = {}
-# A size of its own makes the code the same for all models, and the compiler share out what is worth it.
 _EXAMPLE_SIZE = 1 << 18
 
 
@@ -55,19 +56,33 @@ def _update(weights: Tensor, gradient: Tensor, z: Tensor, exp_avg_sq: Tensor, co
     exp_avg_sq.copy_(second)
 
 
-def kernel_for(kind: Kind, on_failure: Callable[[Exception], None]) -> Kernel | None:
-    """The update in place, for tensors of a kind; of one dimension, equal size, and two elements or more.
+def update_by_kernel(
+    weights: Tensor,
+    gradient: Tensor,
+    z: Tensor,
+    exp_avg_sq: Tensor,
+    numbers: Coefficients,
+    on_failure: Callable[[str], None],
+) -> bool:
+    """Make one update in place, of tensors of one dimension, equal size, and two elements or more.
 
-    It is compiled when it is first asked for, for any size, which takes some seconds, or less where an
-    earlier run has left it in PyTorch's cache on disk.
+    Code for their kind is compiled when it is first needed, for any size, which takes some seconds, or less
+    where an earlier run has left it in PyTorch's cache on disk.
 
     Args:
-        kind: of the tensors.
+        weights: the parameter, or several together.
+        gradient: is only read.
+        z: as in `schedulefree.RAdamScheduleFree`.
+        exp_avg_sq: the second moment.
+        numbers: the update's coefficients.
         on_failure: called with the reason when compiling fails, the first time that it does in this process.
 
     Returns:
-        The kernel, which only reads the gradient; None where it can't be compiled.
+        Whether that was done; if not, nothing has changed.
     """
+    device = weights.device
+    serial = device.type == "cpu" and weights.numel() <= SERIAL
+    kind = Kind(device, weights.dtype, gradient.dtype, z.dtype, exp_avg_sq.dtype, serial)
     if kind not in _kernels:
         try:
             _kernels[kind] = _compiled(kind)
@@ -75,15 +90,24 @@ def kernel_for(kind: Kind, on_failure: Callable[[Exception], None]) -> Kernel | 
             first = None not in _kernels.values()
             _kernels[kind] = None
             if first:
-                on_failure(error)
-    return _kernels[kind]
+                # In words: the error itself refers to the step that it ended, and to all that is in it.
+                on_failure(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+    kernel = _kernels[kind]
+    if kernel is None:
+        return False
+    # Without a trace of the parameter whose memory it is: the compiler would look at its shape.
+    kernel(weights.detach(), gradient.detach(), z.detach(), exp_avg_sq.detach(), numbers.on(device))
+    return True
 
 
 def _compiled(kind: Kind) -> Kernel:
     # The compiler keeps its results with a function's code and gives up after some: every kind has its own.
     function = types.FunctionType(_update.__code__.replace(), _update.__globals__, _update.__name__)
-    options: dict[str, Any] | None = {"cpp.threads": 1} if kind.serial and kind.device.type == "cpu" else None
-    kernel: Kernel = torch.compile(function, dynamic=True, fullgraph=True, options=options)
+    options: dict[str, Any] | None = {"cpp.threads": 1} if kind.serial else None
+    # Not fullgraph=True: where PyTorch compiles nothing (under a dispatch mode, after many changes of its
+    # settings), the function is run as it is, and only then would it be an error.
+    kernel: Kernel = torch.compile(function, dynamic=True, options=options)
+    # A size of its own makes the code the same for all models, and the compiler share out what is worth it.
     device, *dtypes, _ = kind
     weights, gradient, z, exp_avg_sq = (torch.zeros(_EXAMPLE_SIZE, dtype=dtype, device=device) for dtype in dtypes)
     kernel(weights, gradient, z, exp_avg_sq, torch.ones(9, dtype=torch.float64, device=device))

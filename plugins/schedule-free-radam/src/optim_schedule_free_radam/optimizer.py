@@ -120,6 +120,7 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         # PyTorch's load_state_dict ends here too, with a state that is of real steps.
         super().__setstate__({"_state_is_dry": False, **state})
+        self.__dict__.setdefault("_fused", False)  # a pickle from before there was a choice
         keep_uncompiled(ScheduleFreeRAdam, "_step")
         self._fused_step = FusedStep()
         self._rates = [group["lr"] for group in self.param_groups]
@@ -189,16 +190,18 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        failures: list[str] = []
         with torch.no_grad():
-            self._fused_step.update(self.param_groups, self.state, self._warn_uncompiled)
+            self._fused_step.update(self.param_groups, self.state, failures.append)
+        if failures:
+            # Not before all is done: a warning may be an error.
+            self._warn_uncompiled(failures[0])
         return loss
 
-    def _warn_uncompiled(self, error: Exception) -> None:
-        first_line = str(error).strip().partition("\n")[0]
+    def _warn_uncompiled(self, reason: str) -> None:
         warn_caller(
             f"{type(self).__name__} with fused=True can't compile its step, and makes it with PyTorch's single "
-            f"operations, which is slower: {type(error).__name__}: {first_line}. On a CPU torch.compile needs a C++ "
-            "compiler, on a GPU Triton; without them, fused=False is faster",
+            f"operations, which is slower: {reason}. On a CPU torch.compile needs a C++ compiler, on a GPU Triton",
             OptimWarning,
         )
 
