@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim.adamw import adamw
 
 from optim_core.components import is_sharded
 from optim_core.device_schedule import is_capturing
 from optim_core.errors import InvalidArgumentsError, Problem
+from optim_core.fused_adamw import TensorLists, update_fused
 from optim_core.schedule import Schedule
 from optim_core.schedule_state import OnMismatch
 from optim_core.scheduled_optimizer import ScheduledOptimizer
@@ -32,9 +32,6 @@ _FOREACH_DEVICES = frozenset({"cpu", "cuda", "xpu"})
 _is_on_cpu, _is_contiguous = attrgetter("is_cpu"), Tensor.is_contiguous
 _exp_avg, _exp_avg_sq, _max_exp_avg_sq = itemgetter("exp_avg"), itemgetter("exp_avg_sq"), itemgetter("max_exp_avg_sq")
 _step = itemgetter("step")
-
-# Parameters, gradients, averages of gradients, of their squares, the highest of these, and counts of updates.
-_TensorLists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 
 class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
@@ -149,28 +146,13 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
             grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
             for group, lists in zip(self.param_groups, tensors, strict=True):
                 assert lists is not None  # as was asked above
-                beta1, beta2 = group["betas"]
-                adamw(
-                    *lists,
-                    foreach=False,
-                    capturable=group["capturable"],
-                    fused=True,
-                    grad_scale=grad_scale,
-                    found_inf=found_inf,
-                    amsgrad=group["amsgrad"],
-                    beta1=beta1,
-                    beta2=beta2,
-                    lr=group["lr"],
-                    weight_decay=group["weight_decay"],
-                    eps=group["eps"],
-                    maximize=group["maximize"],
-                )
+                update_fused(lists, group, grad_scale, found_inf)
         finally:
             torch.set_grad_enabled(grad_is_enabled)
         return loss
 
-    def _tensors_of(self, group: dict[str, Any]) -> _TensorLists | None:
-        """The lists that `torch.optim.adamw.adamw` takes, the elements in one order in memory.
+    def _tensors_of(self, group: dict[str, Any]) -> TensorLists | None:
+        """The group's tensors for `update_fused`, the elements in one order in memory.
 
         Returns:
             None where it is for `AdamW.step()`: to make state, to do something else, or to refuse.
