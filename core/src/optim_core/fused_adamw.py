@@ -48,5 +48,13 @@ def update_fused(
         torch._foreach_add_(tensors[5], _ONE)
         torch._fused_adamw_(*tensors, **options)
         return
-    scaling = {"grad_scale": grad_scale, "found_inf": found_inf}
-    adamw(*tensors, foreach=False, capturable=group["capturable"], fused=True, **scaling, **options)
+    capturable = group["capturable"]
+    adamw(
+        *tensors,
+        foreach=False,
+        capturable=capturable,
+        fused=True,
+        grad_scale=grad_scale,
+        found_inf=found_inf,
+        **options,
+    )
