@@ -121,3 +121,35 @@ def test_none_is_not_distinct() -> None:
     assert all_distinct([1, 2, 3])
     assert not all_distinct([1, 2, 1])
     assert not all_distinct([1, id(None)])
+
+
+class Scripted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_parameters_of_scripted_modules_are_found(inside: bool) -> None:
+    module: Any = torch.jit.trace(Scripted(), torch.ones(1, 2))
+    if inside:
+        module = nn.Sequential(nn.Linear(2, 2), module)
+    component = ComponentSource({"a": module}).find("a")
+
+    assert isinstance(component, Component)
+    assert list(component.parameters) == [name for name, _ in module.named_parameters()]
+
+
+def test_an_instance_may_have_a_walk_of_its_own() -> None:
+    module: Any = nn.Linear(2, 2)
+    module.named_parameters = lambda *_, **__: iter([("weight", module.weight)])
+    module.parameters = lambda *_, **__: iter([module.weight])
+    component = ComponentSource({"a": module}).find("a")
+
+    assert isinstance(component, Component)
+    assert list(component.parameters) == ["weight"]
+    assert [p is module.weight for p in component.tensors] == [True]

@@ -69,9 +69,8 @@ _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 def _converted(target: type, params: Mapping[str, Any], checked: dict[Hashable, dict[str, Any]]) -> dict[str, Any]:
     """The converted params; of plain values that another component has too, as they were found right for that."""
-    types = tuple(map(type, params.values()))
-    # With the types: 1, 1.0 and True are equal.
-    key = (target, tuple(params.items()), types) if _PLAIN.issuperset(types) else None
+    # As they are written: 1, 1.0 and True are equal.
+    key = (target, repr(params)) if _PLAIN.issuperset(map(type, params.values())) else None
     if key not in checked:
         converted = converted_params(target, params)
         if key is None or not _PLAIN.issuperset(map(type, converted.values())):

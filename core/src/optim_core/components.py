@@ -62,7 +62,6 @@ class ComponentSource:
     """Looks components up by name in a mapping of modules or in one module."""
 
     def __init__(self, models: Models) -> None:
-        self._models = models
         self.roots = named_modules_of(models)
 
     def find(self, name: str) -> Component | Problem:
@@ -197,7 +196,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
     while True:
         if isinstance(module, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
             module = module.module
-        elif "_orig_mod" in module._modules and isinstance(inner := module._modules["_orig_mod"], nn.Module):
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
             # torch.compile(module) has no public name for what it wraps.
             module = inner
         else:

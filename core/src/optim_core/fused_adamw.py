@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
@@ -16,7 +17,11 @@ TensorLists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list
 """Parameters, gradients, averages of gradients, of their squares, the highest of these, and counts of updates."""
 
 _is_on_cpu = attrgetter("is_cpu")
-_ONE = torch.ones((), dtype=torch.float32, device="cpu")
+
+
+@functools.cache
+def _one() -> Tensor:
+    return torch.ones((), dtype=torch.float32, device="cpu")
 
 
 def update_fused(
@@ -43,16 +48,15 @@ def update_fused(
     numbers = type(group["lr"]) is float and type(beta1) is float and grad_scale is None and found_inf is None
     if numbers and tensors[0] and all(map(_is_on_cpu, tensors[0])) and all(map(torch.is_tensor, tensors[5])):
         # What the function below comes to, in two thirds of the time for small tensors: it sorts them by
-        # device and type, which is of no matter here, and adds a number to each count, which is made a
-        # tensor each time. PyTorch has no public name for the kernel.
-        torch._foreach_add_(tensors[5], _ONE)
+        # device and type, where on a CPU each is taken by its own type, and adds a number to each count,
+        # which is made a tensor each time. PyTorch has no public name for the kernel.
+        torch._foreach_add_(tensors[5], _one())
         torch._fused_adamw_(*tensors, **options)
         return
-    capturable = group["capturable"]
     adamw(
         *tensors,
         foreach=False,
-        capturable=capturable,
+        capturable=group["capturable"],
         fused=True,
         grad_scale=grad_scale,
         found_inf=found_inf,

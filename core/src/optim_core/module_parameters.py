@@ -14,11 +14,13 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
+import torch
 from torch import nn
 
 __all__ = ["NamedParameters", "all_distinct", "parameters_of", "walks_as_usual"]
 
 _NONE = id(None)
+_WALKS = ("parameters", "named_parameters", "named_modules", "_named_members")
 
 
 class NamedParameters(Mapping[str, nn.Parameter]):
@@ -58,6 +60,9 @@ class NamedParameters(Mapping[str, nn.Parameter]):
                     named[prefix + name] = parameter
         return named
 
+    def __repr__(self) -> str:
+        return repr(self._by_name)
+
     def __getitem__(self, name: str) -> nn.Parameter:
         return self._by_name[name]
 
@@ -83,14 +88,20 @@ def parameters_of(module: nn.Module) -> tuple[NamedParameters, Sequence[nn.Param
         The parameters by name; and, where a class of modules has a walk of its own, what
         `module.parameters()` gives.
     """
-    tensors: list[nn.Parameter] = []
-    names: list[str] = []
-    prefixes: list[str] = []
-    counts: list[int] = []
-    walked = {module}
-    _walk(module, "", tensors, names, prefixes, counts, walked)
-    if all(map(_has_usual_walks, set(map(type, walked)))):
-        return NamedParameters(tensors, names, prefixes, counts), None
+    if walks_as_usual(module):
+        tensors: list[nn.Parameter] = []
+        names: list[str] = []
+        prefixes: list[str] = []
+        counts: list[int] = []
+        walked = {module}
+        try:
+            _walk(module, "", tensors, names, prefixes, counts, walked)
+            as_usual = all(map(_has_usual_walks, set(map(type, walked))))
+        except TypeError:
+            # Of a scripted module within, these attributes are something else.
+            as_usual = False
+        if as_usual:
+            return NamedParameters(tensors, names, prefixes, counts), None
     named = dict(module.named_parameters())
     return NamedParameters(list(named.values()), list(named), [""], [len(named)]), list(module.parameters())
 
@@ -125,12 +136,12 @@ def _walk(
 
 
 def walks_as_usual(module: nn.Module) -> bool:
-    """Whether the class of a module leaves it to `nn.Module` what its parameters are."""
+    """Whether a module leaves it to `nn.Module` what its parameters are."""
     kind: type = type(module)
-    return _has_usual_walks(kind)
+    return _has_usual_walks(kind) and vars(module).keys().isdisjoint(_WALKS)
 
 
 @functools.lru_cache(maxsize=1024)
 def _has_usual_walks(kind: type) -> bool:
-    walks = ("parameters", "named_parameters", "named_modules", "_named_members")
-    return all(getattr(kind, walk) is getattr(nn.Module, walk) for walk in walks)
+    same = all(getattr(kind, walk) is getattr(nn.Module, walk) for walk in _WALKS)
+    return same and not issubclass(kind, torch.jit.ScriptModule)

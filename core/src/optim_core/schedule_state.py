@@ -7,10 +7,13 @@ import functools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import Any, Literal
 
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
+from optim_core.components import is_sharded
 from optim_core.errors import StateMismatchError
 from optim_core.schedule import Schedule
 
@@ -83,6 +86,7 @@ def plan_load(
     state: Mapping[str, Any],
     policy: OnMismatch,
     keep: Sequence[Collection[str]] | None = None,
+    per_element: Sequence[str] = (),
 ) -> LoadPlan:
     """Decide how to load `state` into an optimizer with this schedule and these groups.
 
@@ -94,11 +98,12 @@ def plan_load(
         policy: whose shape holds where the two differ.
         keep: for each group, the options that are to stay as they are in the optimizer under
             "config", its peak among them; None where that isn't known, and every peak stays.
+        per_element: see `require_same_groups`.
 
     Raises:
         StateMismatchError: it can't be loaded, or not under this policy.
     """
-    require_same_groups(groups, state, owner)
+    require_same_groups(groups, state, owner, per_element)
     step, inferred = _saved_position(state, owner)
     differing = None
     found = list(differences(schedule, groups, state))
@@ -212,18 +217,20 @@ def driven_by_saved_only(schedule: Schedule, state: Mapping[str, Any], owner: st
     return set() if saved is None else set(saved.options_at(0, saved.peak_lr)) - driven
 
 
-def require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str) -> None:
+def require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str, per_element: Sequence[str] = ()) -> None:
     """Refuse a state whose parameter groups aren't those of an optimizer.
 
     Args:
         groups: the optimizer's `param_groups`.
         state: a state dict.
         owner: the name of the optimizer's class, for the message.
+        per_element: what a parameter's state has of each of its elements, by name.
 
     Raises:
         StateMismatchError: with both sides, where the groups differ in number, size or the names of
-            their parameters (which are compared where both have them); and where a tool that fits a
-            state to other parameters by their names has found nothing for a group or parameter.
+            their parameters (which are compared where both have them), or the state in shape; and where
+            a tool that fits a state to other parameters by their names has found nothing for a group
+            or parameter.
     """
     if not isinstance(state.get("param_groups"), list) or not isinstance(state.get("state"), Mapping):
         raise StateMismatchError(f"{owner}: this is no optimizer's state: it lacks 'state' or 'param_groups'")
@@ -245,6 +252,12 @@ def require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str) -
             )
     # What PyTorch's set_optimizer_state_dict leaves of a group or a parameter that is not in the state.
     hollow = [f"group {index}" for index, group in enumerate(saved) if not group.keys() - {"params", "param_names"}]
+    misfits = [] if _fits(groups, state, per_element) else list(_misfits(groups, state, per_element))
+    if misfits:
+        raise StateMismatchError(
+            f"{owner}: the checkpoint is of parameters of other shapes: {'; '.join(misfits)}. Build the optimizer "
+            "over the same parameters, in the same order, as the one that was saved"
+        )
     kept = {key: value for key, value in state["state"].items() if isinstance(value, dict)}
     # The types of all first, in a loop that is not Python's: there may be very many.
     if dict in map(type, chain.from_iterable(map(dict.values, kept.values()))):
@@ -254,6 +267,36 @@ def require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str) -
             f"{owner}: the checkpoint has nothing for {', '.join(hollow)}. It is of other parameters, or of parameters "
             "in other groups"
         )
+
+
+_shape = attrgetter("shape")
+
+
+def _fits(groups: _Groups, state: Mapping[str, Any], per_element: Sequence[str]) -> bool:
+    """Whether what a state has of each element has the shapes of the parameters, as far as can be told quickly."""
+    saved = [key for group in state["param_groups"] for key in group["params"]]
+    params = [p for group in groups for p in group["params"]]
+    if not per_element or saved != list(state["state"]):
+        return not per_element
+    states = list(state["state"].values())
+    try:
+        shapes = list(map(_shape, params))
+        names = [name for name in per_element if name in states[0]] if states else []
+        return all(list(map(_shape, map(itemgetter(name), states))) == shapes for name in names)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
+        return False
+
+
+def _misfits(groups: _Groups, state: Mapping[str, Any], per_element: Sequence[str]) -> Iterator[str]:
+    for index, (own, other) in enumerate(zip(groups, state["param_groups"], strict=True)):
+        for place, (parameter, key) in enumerate(zip(own["params"], other["params"], strict=True)):
+            values = state["state"].get(key, {})
+            found = {values[n].shape for n in per_element if n in values and isinstance(values[n], Tensor)}
+            # What is sharded over processes, or has no shape yet, is PyTorch's to fit.
+            if is_lazy(parameter) or is_sharded(parameter) or found <= {parameter.shape}:
+                continue
+            shapes = " and ".join(str(tuple(shape)) for shape in sorted(found))
+            yield f"parameter {place} of group {index} is {tuple(parameter.shape)}, in the checkpoint {shapes}"
 
 
 def _mappings_in(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:

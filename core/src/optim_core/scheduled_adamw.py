@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.nn.parameter import is_lazy
 
 from optim_core.components import is_sharded
 from optim_core.device_schedule import is_capturing
@@ -29,9 +31,9 @@ _FUSED_TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.fl
 _FOREACH_DEVICES = frozenset({"cpu", "cuda", "xpu"})
 
 # What every tensor is asked, in loops that are not Python's.
-_is_on_cpu, _is_contiguous = attrgetter("is_cpu"), Tensor.is_contiguous
+_is_on_cpu, _is_contiguous, _is_negated, _size = attrgetter("is_cpu"), Tensor.is_contiguous, Tensor.is_neg, Tensor.numel
 _exp_avg, _exp_avg_sq, _max_exp_avg_sq = itemgetter("exp_avg"), itemgetter("exp_avg_sq"), itemgetter("max_exp_avg_sq")
-_step = itemgetter("step")
+_step, _is_fused = itemgetter("step"), itemgetter("fused")
 
 
 class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
@@ -63,7 +65,9 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
         InvalidArgumentsError: see `ScheduledOptimizer`.
     """
 
+    _PER_ELEMENT = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
     _chooses = False
+    _is_undecided = False
 
     def __init__(
         self,
@@ -97,8 +101,13 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
         self._choose()
 
     def _choose(self) -> None:
-        if self._chooses:
-            self._take(all(map(_can_be_fused, self.param_groups)))
+        if not self._chooses:
+            return
+        fused = all(map(_can_be_fused, self.param_groups))
+        # Of parameters that are still to be made nothing is chosen yet.
+        self._is_undecided = not fused and not all(map(_is_definite, self.param_groups))
+        if not self._is_undecided:
+            self._take(fused)
 
     def _take(self, fused: bool) -> None:
         for group in self.param_groups:
@@ -115,20 +124,24 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
     # public name for it, and sets it in the constructor, as if that could say it of all groups.
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        return all(group["fused"] for group in self.param_groups)
+        return all(map(_is_fused, self.param_groups))
 
     @_step_supports_amp_scaling.setter
     def _step_supports_amp_scaling(self, value: bool) -> None:
         pass
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_chooses": self._chooses}
+        choice = {"_chooses": self._chooses, "_is_undecided": self._is_undecided}
+        return {**super().__getstate__(), **choice}
 
     def _update(self, closure: Callable[[], float] | None) -> float | None:
         # What AdamW.step() does, with two differences. It asks less of each tensor, which is a fifth of the time
         # where they are many and small. And fused kernels go through memory without asking which element is
         # where: PyTorch, of whom they have to be asked for, leaves it to who asks.
-        if False in [group["fused"] is True for group in self.param_groups]:
+        if self._is_undecided:
+            self._choose()
+        kind: Any = type(self)
+        if not _steps_as_adamw(kind) or not all(map(_is_fused, self.param_groups)):
             return super()._update(closure)
         loss = None
         if closure is not None:
@@ -147,6 +160,11 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
             for group, lists in zip(self.param_groups, tensors, strict=True):
                 assert lists is not None  # as was asked above
                 update_fused(lists, group, grad_scale, found_inf)
+                if grad_scale is not None:
+                    # The kernels also unscale what they are given.
+                    for parameter, used in zip(lists[0], lists[1], strict=True):
+                        if parameter.grad is not None and parameter.grad is not used:
+                            parameter.grad.copy_(used)
         finally:
             torch.set_grad_enabled(grad_is_enabled)
         return loss
@@ -172,7 +190,11 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
         if params and is_capturing(params[0]):
             return None
         lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps
-        if not all(map(_is_contiguous, params + grads + exp_avgs + exp_avg_sqs + max_exp_avg_sqs)):
+        if list(map(_size, params)) != list(map(_size, exp_avgs)):
+            what = "holds a parameter that has another shape than its state: it was changed after the state was made"
+            raise InvalidArgumentsError(type(self).__name__, [Problem("param_groups", what, "Make a new optimizer")])
+        together = params + grads + exp_avgs + exp_avg_sqs + max_exp_avg_sqs
+        if not all(map(_is_contiguous, together)) or any(map(_is_negated, grads)):
             if not all(map(_is_dense, params)) or any(grad.is_sparse for grad in grads):
                 return None
             for index, parameter in enumerate(params):
@@ -184,6 +206,8 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
         return lists
 
     def _update_by_adamw(self) -> None:
+        # Parameters may have become something else before their first gradient.
+        self._choose()
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         given = [p.grad for p in params]
         if not all(map(_is_dense, params)):
@@ -201,7 +225,25 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
             super()._update(None)
         finally:
             for parameter, gradient in zip(params, given, strict=True):
-                parameter.grad = gradient
+                if gradient is not None and parameter.grad is not None and parameter.grad is not gradient:
+                    gradient.copy_(parameter.grad)  # which is unscaled, if there is a gradient scaler
+                    parameter.grad = gradient
+
+
+@functools.cache
+def _steps_as_adamw(kind: type) -> bool:
+    """Whether what a class inherits from AdamW is PyTorch's own, and not of a class between them."""
+    rest = kind.__mro__[kind.__mro__.index(ScheduledOptimizer) + 1 :]
+    owners = [
+        next(owner for owner in classes if name in vars(owner))
+        for name, classes in (("step", rest), ("_init_group", kind.__mro__))
+    ]
+    return {torch.optim.AdamW, torch.optim.Adam}.issuperset(owners)
+
+
+def _is_definite(group: dict[str, Any]) -> bool:
+    """Whether the parameters are what they will be when they are trained."""
+    return not any(p.is_meta or is_lazy(p) for p in group["params"])
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -215,7 +257,7 @@ def _is_dense(tensor: Tensor) -> bool:
 
 def _in_order_of(parameter: Tensor, tensor: Tensor) -> Tensor:
     """A tensor with its elements in the order in memory of a parameter's, which is dense; itself where they are."""
-    if tensor.stride() == parameter.stride():
+    if tensor.stride() == parameter.stride() and not tensor.is_neg():
         return tensor
     return torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
 

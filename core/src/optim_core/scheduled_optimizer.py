@@ -11,7 +11,7 @@ import functools
 import math
 import numbers
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args, overload
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, overload
 
 import torch
 from torch import Tensor
@@ -87,6 +87,8 @@ class ScheduledOptimizer(torch.optim.Optimizer):
 
     schedule: Schedule
     on_mismatch: OnMismatch
+    # What a parameter's state has of each of its elements, where that is known.
+    _PER_ELEMENT: ClassVar[Sequence[str]] = ()
     _warned_past_end = False
     _warned_overwritten = False
     _in_dry_step = False
@@ -290,12 +292,13 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         live: list[dict[str, Any]] = []
 
         def decide(_: torch.optim.Optimizer, state: StateDict) -> StateDict:
-            plan.append(plan_load(type(self).__name__, self.schedule, self.param_groups, state, on_mismatch, keep))
+            owner, groups = type(self).__name__, self.param_groups
+            plan.append(plan_load(owner, self.schedule, groups, state, on_mismatch, keep, self._PER_ELEMENT))
             live.extend(dict(group) for group in self.param_groups)
             # Where and how steps run is this program's affair. PyTorch places the counts of updates by it.
             pairs = zip(self.param_groups, state["param_groups"], strict=True)
-            groups = [{**saved, **{name: own[name] for name in _WAYS if name in own}} for own, saved in pairs]
-            return {**state, "param_groups": groups}
+            placed = [{**saved, **{name: own[name] for name in _WAYS if name in own}} for own, saved in pairs]
+            return {**state, "param_groups": placed}
 
         def apply(_: torch.optim.Optimizer) -> None:
             self._apply_load(plan[-1], live)

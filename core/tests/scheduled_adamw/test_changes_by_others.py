@@ -11,6 +11,7 @@ import torch
 from adamw_training import (
     LOOP,
     PEAK,
+    Falling,
     assert_same,
     follow,
     give_gradients,
@@ -19,9 +20,12 @@ from adamw_training import (
     parameters,
     params_of,
     rate,
+    set_rates,
     ways,
 )
 from torch.nn import Parameter
+
+from optim_core import InvalidArgumentsError, ScheduledAdamW
 
 
 def zero_an_average(optimizer: torch.optim.Optimizer) -> None:
@@ -143,11 +147,10 @@ class TestChangesByOthers:
         "change",
         [
             set_options(amsgrad=True),
-            set_options(differentiable=True),
             lambda optimizer: optimizer.state[params_of(optimizer)[0]].update(step=3),
             lambda optimizer: optimizer.state[params_of(optimizer)[0]].pop("exp_avg"),
         ],
-        ids=["amsgrad", "differentiable", "count that is no tensor", "average missing"],
+        ids=["amsgrad", "count that is no tensor", "average missing"],
     )
     def test_that_pytorch_refuses_are_refused_alike(self, change: Callable[[torch.optim.Optimizer], None]) -> None:
         optimizer, oracle = pair()
@@ -196,3 +199,64 @@ class TestChangesByOthers:
             optimizer.step()
 
         assert second not in optimizer.state
+
+    def test_data_of_another_size_are_refused_before_anything_changes(self) -> None:
+        optimizer, _ = pair()
+        give_gradients(optimizer, 0)
+        optimizer.step()
+        first, second = params_of(optimizer)[:2]
+        first.data = torch.ones(100, 100)
+        give_gradients(optimizer, 1)
+        before = second.detach().clone()
+
+        with pytest.raises(InvalidArgumentsError, match="another shape than its state"):
+            optimizer.step()
+
+        assert torch.equal(second, before)
+        assert optimizer.schedule_step == 1
+
+    def test_class_between_has_its_own_step_called_every_time(self) -> None:
+        class Clipped(torch.optim.AdamW):
+            calls = 0
+
+            def step(self, closure: Any = None) -> Any:
+                type(self).calls += 1
+                return super().step(closure)
+
+        class ScheduledClipped(ScheduledAdamW, Clipped):
+            pass
+
+        optimizer = ScheduledClipped(parameters(), schedule=Falling())
+        for step in range(4):
+            give_gradients(optimizer, step)
+            optimizer.step()
+
+        assert ScheduledClipped.calls == 4
+
+    @pytest.mark.parametrize("step", [0, 2])
+    def test_gradient_that_is_negative_by_a_mark_is_a_negative_gradient(self, step: int) -> None:
+        optimizer, oracle = pair()
+        follow(optimizer, oracle, range(step))
+        for each in (optimizer, oracle):
+            give_gradients(each, step)
+            set_rates(oracle, step)
+        for one, other in zip(params_of(optimizer), params_of(oracle), strict=True):
+            one.grad, other.grad = torch._neg_view(one.grad), -other.grad
+
+        optimizer.step()
+        oracle.step()
+
+        assert_same(optimizer, oracle)
+
+    def test_gradient_of_another_order_in_memory_is_unscaled_too(self) -> None:
+        parameter = Parameter(torch.ones(3, 4))
+        optimizer = ScheduledAdamW([parameter], schedule=Falling())
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        for _ in range(2):
+            parameter.grad = None
+            scaler.scale(parameter.sum()).backward()
+            parameter.grad = torch.full((4, 3), 4.0).t()
+            scaler.step(optimizer)
+            scaler.update()
+
+            assert torch.equal(parameter.grad, torch.ones(3, 4))

@@ -77,10 +77,8 @@ class TestChoice:
             (complex_parameter, FOREACH),
             (lambda: Parameter(torch.ones(2).to(torch.float8_e4m3fn)), FOREACH),
             (lambda: Parameter(torch.ones(2).as_subclass(Tagged)), LOOP),
-            (uninitialized, LOOP),
-            (lambda: Parameter(torch.ones(2, device="meta")), LOOP),
         ],
-        ids=["complex", "float8", "subclass", "uninitialized", "meta"],
+        ids=["complex", "float8", "subclass"],
     )
     @pytest.mark.parametrize("position", [0, 1])
     def test_no_group_is_fused_where_one_parameter_cannot_be(
@@ -93,6 +91,21 @@ class TestChoice:
 
         assert ways(optimizer)[position] == expected
         assert ways(optimizer)[1 - position] == FOREACH
+
+    def test_nothing_is_chosen_before_lazy_parameters_are_made(self) -> None:
+        module = torch.nn.LazyLinear(3)
+        optimizer = ours(module.parameters())
+        undecided = ways(optimizer)
+
+        module(torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+
+        assert undecided == [(None, None)]
+        assert not scaled_in_kernels(ours([uninitialized()]))
+        assert ways(optimizer) == [FUSED]
+
+    def test_nothing_is_chosen_for_parameters_without_memory(self) -> None:
+        assert ways(ours([Parameter(torch.ones(2, device="meta"))])) == [(None, None)]
 
     @pytest.mark.parametrize(
         ("options", "expected"),

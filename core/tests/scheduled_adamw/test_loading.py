@@ -15,6 +15,7 @@ from adamw_training import (
     OPTIONS,
     PEAK,
     WAYS,
+    Falling,
     assert_same,
     complex_parameter,
     follow,
@@ -30,7 +31,7 @@ from adamw_training import (
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.nn import Parameter
 
-from optim_core import ScheduledAdamW, ScheduleWarning
+from optim_core import ScheduledAdamW, ScheduleWarning, StateMismatchError
 
 
 def trained(make: Callable[[list[Parameter]], torch.optim.Optimizer], steps: int) -> torch.optim.Optimizer:
@@ -147,3 +148,18 @@ class TestLoading:
         assert [float(entry["step"]) for entry in state["state"].values()] == [0.0, 0.0]
         assert (optimizer.schedule_step, optimizer.param_groups[0]["lr"]) == (0, PEAK)
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+    @pytest.mark.parametrize(("saved", "live"), [((4, 4), (400, 400)), ((6, 4), (4, 6)), ((3,), (3, 1))])
+    def test_state_of_other_shapes_is_refused_and_nothing_changes(
+        self, saved: tuple[int, ...], live: tuple[int, ...]
+    ) -> None:
+        source, target = (ScheduledAdamW([Parameter(torch.ones(shape))], schedule=Falling()) for shape in (saved, live))
+        for optimizer in (source, target):
+            give_gradients(optimizer, 0)
+            optimizer.step()
+        before = copy.deepcopy(target.state_dict())
+
+        with pytest.raises(StateMismatchError, match=r"parameter 0 of group 0 is .*, in the checkpoint"):
+            target.load_state_dict(source.state_dict())
+
+        assert str(target.state_dict()) == str(before)

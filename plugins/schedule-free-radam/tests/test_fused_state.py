@@ -29,7 +29,7 @@ from fused_training import (
 )
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
-from optim_core import Claims, EvaluationModeError, InvalidArgumentsError
+from optim_core import Claims, EvaluationModeError, InvalidArgumentsError, StateMismatchError
 from optim_core.testing import OptimizerConformance
 from optim_schedule_free_radam import ScheduleFreeRAdam, ScheduleFreeRAdamFactory
 
@@ -256,3 +256,10 @@ class TestConformance(OptimizerConformance):
     factory = "schedule_free_radam"
     params: ClassVar[Mapping[str, Any]] = {"lr": 2.5e-3, "fused": True}
     claims = Claims(unchanged_gradients=True)
+
+
+def test_state_of_other_shapes_is_refused() -> None:
+    (_, saved), (_, live) = (trained(2, [shape]) for shape in ((6, 4), (4, 6)))
+
+    with pytest.raises(StateMismatchError, match="parameter 0 of group 0"):
+        live.load_state_dict(saved.state_dict())

@@ -54,7 +54,9 @@ class Coefficients:
                 self.weights_rate,
                 self.rate,
             )
-            self._on_devices[device] = torch.tensor(values, dtype=torch.float64).to(device, non_blocking=True)
+            self._on_devices[device] = torch.tensor(values, dtype=torch.float64, device="cpu").to(
+                device, non_blocking=True
+            )
         return self._on_devices[device]
 
 

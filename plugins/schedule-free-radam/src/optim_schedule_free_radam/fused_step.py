@@ -71,7 +71,9 @@ def _row(parameter: Tensor, state: dict[str, Any]) -> Row:
     if "z" not in state:
         state["z"] = parameter.clone(memory_format=torch.preserve_format)
         state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-    row: Any = (parameter, parameter.grad, state["z"], state["exp_avg_sq"])
+    gradient: Any = parameter.grad
+    # Some gradients of complex numbers are negative by a mark only, of which compiled code knows nothing.
+    row: Any = (parameter, gradient.resolve_neg(), state["z"], state["exp_avg_sq"])
     # A parameter that is sharded over processes (DTensor): the update is of each element by itself.
     return tuple(tensor.to_local() for tensor in row) if hasattr(parameter, "to_local") else row
 

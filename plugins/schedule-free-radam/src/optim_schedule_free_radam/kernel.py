@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,14 +15,14 @@ from optim_schedule_free_radam.coefficients import Coefficients
 __all__ = ["SERIAL", "exact_type", "update_by_kernel"]
 
 SERIAL = 1 << 15
-"""Up to how many elements a kernel is to be serial; PyTorch's own kernels have the same limit."""
+"""Up to how many elements a kernel has one thread; PyTorch's own kernels have the same limit."""
 
 
 class Kind(NamedTuple):
     """What a kernel is compiled for: where tensors are, the types of their elements, and how many threads.
 
-    A serial kernel is for so few elements that several threads take longer to find each other than to do
-    the work; on a busy machine, much longer.
+    One thread is for so few elements that several take longer to find each other than to do the work; on a
+    busy machine, much longer. Where that is no matter, it is 0.
     """
 
     device: torch.device
@@ -29,11 +30,12 @@ class Kind(NamedTuple):
     gradient: torch.dtype
     z: torch.dtype
     exp_avg_sq: torch.dtype
-    serial: bool
+    threads: int
 
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
 
+_log = logging.getLogger(__name__)
 _kernels: dict[Kind, Kernel | None] = {}
 _EXAMPLE_SIZE = 1 << 18
 
@@ -81,8 +83,10 @@ def update_by_kernel(
         Whether that was done; if not, nothing has changed.
     """
     device = weights.device
-    serial = device.type == "cpu" and weights.numel() <= SERIAL
-    kind = Kind(device, weights.dtype, gradient.dtype, z.dtype, exp_avg_sq.dtype, serial)
+    threads = 0
+    if device.type == "cpu":
+        threads = 1 if weights.numel() <= SERIAL else torch.get_num_threads()
+    kind = Kind(device, weights.dtype, gradient.dtype, z.dtype, exp_avg_sq.dtype, threads)
     if kind not in _kernels:
         try:
             _kernels[kind] = _compiled(kind)
@@ -95,15 +99,21 @@ def update_by_kernel(
     kernel = _kernels[kind]
     if kernel is None:
         return False
-    # Without a trace of the parameter whose memory it is: the compiler would look at its shape.
-    kernel(weights.detach(), gradient.detach(), z.detach(), exp_avg_sq.detach(), numbers.on(device))
+    try:
+        # Without a trace of the parameter whose memory it is: the compiler would look at its shape.
+        kernel(weights.detach(), gradient.detach(), z.detach(), exp_avg_sq.detach(), numbers.on(device))
+    except Exception:
+        # PyTorch makes the code anew where its settings have changed (autocast, deterministic operations),
+        # and where it can't, says so before anything is done.
+        _log.debug("no compiled code for this step", exc_info=True)
+        return False
     return True
 
 
 def _compiled(kind: Kind) -> Kernel:
     # The compiler keeps its results with a function's code and gives up after some: every kind has its own.
     function = types.FunctionType(_update.__code__.replace(), _update.__globals__, _update.__name__)
-    options: dict[str, Any] | None = {"cpp.threads": 1} if kind.serial else None
+    options: dict[str, Any] | None = {"cpp.threads": 1} if kind.threads == 1 else None
     # Not fullgraph=True: where PyTorch compiles nothing (under a dispatch mode, after many changes of its
     # settings), the function is run as it is, and only then would it be an error.
     kernel: Kernel = torch.compile(function, dynamic=True, options=options)

@@ -230,7 +230,7 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
         """
 
         def require_own(_: torch.optim.Optimizer, state: StateDict) -> None:
-            require_same_groups(self.param_groups, state, type(self).__name__)
+            require_same_groups(self.param_groups, state, type(self).__name__, ("z", "exp_avg_sq"))
             groups, states = state["param_groups"], state["state"].values()
             missing = {name for group in groups for name in _COUNTERS if name not in group}
             missing |= {name for own in states for name in ("z", "exp_avg_sq") if own and name not in own}
