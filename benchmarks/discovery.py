@@ -21,7 +21,8 @@ from benchmarks.sizes import Sizes
 __all__ = ["rows"]
 
 GROUP = "optim.factories"
-OURS = "import optim_core; len(optim_core.OPTIMIZER_BUILDER_REGISTRY.entries())"
+KEYS = "import optim_core; list(optim_core.OPTIMIZER_BUILDER_REGISTRY)"
+ENTRIES = "import optim_core; optim_core.OPTIMIZER_BUILDER_REGISTRY.entries()"
 THEIRS = f"from importlib.metadata import entry_points; len(entry_points(group={GROUP!r}))"
 LOOK = """
 import json, sys, optim_core
@@ -33,26 +34,29 @@ print(json.dumps([found, sum(name.partition(".")[0] == "torch" for name in sys.m
 def rows(sizes: Sizes) -> list[Row]:
     """The rows; the last holds that torch is no part of it."""
     count = sizes.distributions
-    what = f"import optim_core, list {count:,} entry points"
     against = f"importlib.metadata.entry_points(group=...), {count:,} distributions"
+    listed = {
+        "keys": (KEYS, f"import optim_core, list {count:,} keys"),
+        "entries": (ENTRIES, "the same, and whose they are"),
+    }
     return [
-        Row(
-            "discovery/list",
-            f"{what}, less the interpreter's start",
-            f"{against}, less the same",
-            partial(_measure, count, whole=False),
-            bound=1.5,
-        ),
-        Row(
-            "discovery/list-process",
-            f"{what}, the whole process",
-            f"{against}, the whole process",
-            partial(_measure, count, whole=True),
-            bound=1.5,
+        *(
+            Row(
+                f"discovery/{name}{suffix}",
+                f"{what}, {of}",
+                f"{against}, {of}",
+                partial(_measure, count, program, whole=whole),
+                bound=1.5,
+            )
+            for name, (program, what) in listed.items()
+            for suffix, of, whole in (
+                ("", "less the interpreter's start", False),
+                ("-process", "the whole process", True),
+            )
         ),
         Row(
             "discovery/no-torch",
-            f"{what}: modules of torch imported",
+            f"import optim_core, list {count:,} entry points: modules of torch imported",
             "",
             lambda rounds: _torch_modules(count),
             bound=0,
@@ -61,13 +65,12 @@ def rows(sizes: Sizes) -> list[Row]:
     ]
 
 
-def _measure(count: int, rounds: int, *, whole: bool) -> Measurement:
+def _measure(count: int, program: str, rounds: int, *, whole: bool) -> Measurement:
     with many_distributions(count, GROUP, every=1) as folder:
         environment = with_on_path(folder)
-        programs = {"ours": OURS, "importlib.metadata": THEIRS, "bare interpreter": "pass"}
+        programs = {"ours": program, "importlib.metadata": THEIRS, "bare interpreter": "pass"}
         sides = [
-            Side(name, partial(call, [sys.executable, "-c", program], environment))
-            for name, program in programs.items()
+            Side(name, partial(call, [sys.executable, "-c", code], environment)) for name, code in programs.items()
         ]
         ours, theirs, bare = alternate(sides, rounds, warm_up=1, at_least=0)
     if whole:
