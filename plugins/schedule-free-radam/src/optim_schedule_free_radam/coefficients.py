@@ -22,7 +22,7 @@ class Coefficients:
         eps: added to the denominator.
         adaptive: whether the gradient is divided by the average's root yet.
         weight_decay: times the training weights, added to the direction.
-        average: how far the training weights move towards `z` (the paper's c, at the training weights).
+        average: how far the training weights move towards `z`: the weight of this update among all.
         weights_rate: what the direction is multiplied by for the training weights; zero or less.
         rate: what it is multiplied by for `z`.
         counters: the group's counters after the update.
@@ -64,9 +64,8 @@ def coefficients_of(group: Mapping[str, Any]) -> Coefficients:
     """The numbers of a group's next update; the group is not changed.
 
     The rectification is RAdam's ("On the Variance of the Adaptive Learning Rate and Beyond", Liu et al.
-    2020, algorithm 2), the averaging that of "The Road Less Scheduled" (Defazio et al. 2024, equations 7
-    to 9, with the weights of its section on warmup), the order of the operations that of
-    `schedulefree.RAdamScheduleFree` 1.4, so that rounding is the same.
+    2020, algorithm 2), the averaging that of "The Road Less Scheduled" (Defazio et al. 2024), both in the
+    order of operations of `schedulefree.RAdamScheduleFree` 1.4, so that rounding is the same.
     """
     beta1, beta2 = group["betas"]
     step = group["k"] + 1
