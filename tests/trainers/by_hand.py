@@ -68,7 +68,7 @@ class Plain:
             )
             self.optimizer.train()
         else:
-            self.optimizer = torch.optim.AdamW(module.parameters(), lr=PEAK)
+            self.optimizer = torch.optim.AdamW(module.parameters(), lr=PEAK, fused=True)
         if key == "adamw_cosine_schedule":
             self.scheduler = OneCycleLR(self.optimizer, max_lr=PEAK, total_steps=STEPS)
 

@@ -134,7 +134,7 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
         choice = {"_chooses": self._chooses, "_is_undecided": self._is_undecided}
         return {**super().__getstate__(), **choice}
 
-    def _update(self, closure: Callable[[], float] | None) -> float | None:
+    def _step_at_these_rates(self, closure: Callable[[], float] | None) -> float | None:
         # What AdamW.step() does, with two differences. It asks less of each tensor, which is a fifth of the time
         # where they are many and small. And fused kernels go through memory without asking which element is
         # where: PyTorch, of whom they have to be asked for, leaves it to who asks.
@@ -142,7 +142,7 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
             self._choose()
         kind: Any = type(self)
         if not _steps_as_adamw(kind) or not all(map(_is_fused, self.param_groups)):
-            return super()._update(closure)
+            return super()._step_at_these_rates(closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -222,7 +222,7 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
                 if gradient is not None and not gradient.is_sparse and _is_dense(parameter):
                     parameter.grad = _in_order_of(parameter, gradient)
                     _put_in_order(parameter, self.state.get(parameter, {}))
-            super()._update(None)
+            super()._step_at_these_rates(None)
         finally:
             for parameter, gradient in zip(params, given, strict=True):
                 if gradient is not None and parameter.grad is not None and parameter.grad is not gradient:

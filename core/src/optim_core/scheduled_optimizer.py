@@ -154,7 +154,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             self._finish_uncompiled()
         else:
             self._begin(closure is not None)
-            loss = self._update(closure)
+            loss = self._step_at_these_rates(closure)
             self._finish()
         return loss
 
@@ -162,7 +162,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
         loss: float | None = without_hooks(super().step)(self, closure)
         return loss
 
-    def _update(self, closure: Callable[[], float] | None) -> float | None:
+    def _step_at_these_rates(self, closure: Callable[[], float] | None) -> float | None:
         """Make the update of the optimizer's own class, at the rates that are in the groups; not when compiled."""
         return self._step_of_class(closure)
 
