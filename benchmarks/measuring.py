@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Ratio", "Samples", "Side", "Stopwatch", "alternate", "wall"]
+__all__ = ["Ratio", "Samples", "Side", "Stopwatch", "alternate", "nothing", "wall"]
 
 AT_LEAST = 0.02
 """Seconds that a timing takes at least, so that neither the clock nor a short interruption counts for much."""
@@ -27,8 +27,8 @@ def wall(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """What is called where there is nothing to prepare."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Side:
 
     name: str
     run: Callable[[], object]
-    prepare: Callable[[], object] = _nothing
+    prepare: Callable[[], object] = nothing
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -152,8 +151,5 @@ def _from_key(key: str, parameters: Sequence[torch.nn.Parameter], params: dict[s
         factory = OPTIMIZER_BUILDER_REGISTRY[key]
     except KeyError:
         raise NotAvailableError(f"nothing installed provides {key}") from None
-    unknown = params.keys() - inspect.signature(factory).parameters.keys()
-    if unknown:
-        raise NotAvailableError(f"{key} has no argument {', '.join(sorted(unknown))}")
     optimizer: torch.optim.Optimizer = factory(**params).build(parameters)
     return optimizer

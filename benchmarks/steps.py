@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import Side, Stopwatch, alternate, wall
+from benchmarks.measuring import Side, Stopwatch, alternate, nothing, wall
 from benchmarks.optimizers import Stepping, parameters_of, stepping
 from benchmarks.row import Measurement
 from benchmarks.sizes import Shape
@@ -48,7 +48,7 @@ def measure_steps(
         parameters = parameters_of(shapes, device)
         built = stepping(name, parameters)
         notes += first_step(built)
-        sides.append(Side(name, built.step, _refresher(parameters) if refresh else _nothing))
+        sides.append(Side(name, built.step, _refresher(parameters) if refresh else nothing))
     ours, *theirs = alternate(sides, rounds, warm_up=WARM_UP, stopwatch=stopwatch)
     return Measurement(ours, tuple(theirs), note="; ".join(notes))
 
@@ -59,10 +59,6 @@ def first_step(built: Stepping) -> list[str]:
         warnings.simplefilter("always")
         built.step()
     return [str(each.message) for each in caught if issubclass(each.category, OptimWarning)]
-
-
-def _nothing() -> None:
-    pass
 
 
 def _refresher(parameters: Sequence[torch.nn.Parameter]) -> Callable[[], Any]:

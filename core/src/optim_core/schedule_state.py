@@ -250,18 +250,18 @@ def require_same_groups(groups: _Groups, state: Mapping[str, Any], owner: str, p
                 f"{owner}: the parameters of group {index} differ: in the checkpoint {other_names}, in the "
                 f"optimizer {own_names}"
             )
-    # What PyTorch's set_optimizer_state_dict leaves of a group or a parameter that is not in the state.
-    hollow = [f"group {index}" for index, group in enumerate(saved) if not group.keys() - {"params", "param_names"}]
     misfits = [] if _fits(groups, state, per_element) else list(_misfits(groups, state, per_element))
     if misfits:
         raise StateMismatchError(
             f"{owner}: the checkpoint is of parameters of other shapes: {'; '.join(misfits)}. Build the optimizer "
             "over the same parameters, in the same order, as the one that was saved"
         )
+    # What PyTorch's set_optimizer_state_dict leaves of a group or a parameter that is not in the state.
+    hollow = [f"group {index}" for index, group in enumerate(saved) if not group.keys() - {"params", "param_names"}]
     kept = {key: value for key, value in state["state"].items() if isinstance(value, dict)}
     # The types of all first, in a loop that is not Python's: there may be very many.
     if dict in map(type, chain.from_iterable(map(dict.values, kept.values()))):
-        hollow += [f"parameter {key}" for key, value in kept.items() if any(v == {} for v in _mappings_in(value))]
+        hollow += [f"parameter {key}" for key, value in kept.items() if _holds_an_empty_mapping(value)]
     if hollow:
         raise StateMismatchError(
             f"{owner}: the checkpoint has nothing for {', '.join(hollow)}. It is of other parameters, or of parameters "
@@ -299,8 +299,8 @@ def _misfits(groups: _Groups, state: Mapping[str, Any], per_element: Sequence[st
             yield f"parameter {place} of group {index} is {tuple(parameter.shape)}, in the checkpoint {shapes}"
 
 
-def _mappings_in(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [value for value in state.values() if isinstance(value, dict)]
+def _holds_an_empty_mapping(state: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, dict) and not value for value in state.values())
 
 
 def _counted(sizes: list[int]) -> str:

@@ -30,9 +30,12 @@ _FUSED_DEVICES = frozenset({"cpu", "cuda", "hpu", "mps", "xpu"})
 _FUSED_TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _FOREACH_DEVICES = frozenset({"cpu", "cuda", "xpu"})
 
+# What AdamW keeps of each element of a parameter; the last with amsgrad only.
+_AVERAGES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+
 # What every tensor is asked, in loops that are not Python's.
 _is_on_cpu, _is_contiguous, _is_negated, _size = attrgetter("is_cpu"), Tensor.is_contiguous, Tensor.is_neg, Tensor.numel
-_exp_avg, _exp_avg_sq, _max_exp_avg_sq = itemgetter("exp_avg"), itemgetter("exp_avg_sq"), itemgetter("max_exp_avg_sq")
+_exp_avg, _exp_avg_sq, _max_exp_avg_sq = map(itemgetter, _AVERAGES)
 _step, _is_fused = itemgetter("step"), itemgetter("fused")
 
 
@@ -65,7 +68,7 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
         InvalidArgumentsError: see `ScheduledOptimizer`.
     """
 
-    _PER_ELEMENT = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    _PER_ELEMENT = _AVERAGES
     _chooses = False
     _is_undecided = False
 
@@ -263,7 +266,7 @@ def _in_order_of(parameter: Tensor, tensor: Tensor) -> Tensor:
 
 
 def _put_in_order(parameter: Tensor, state: dict[str, Any]) -> None:
-    for name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"):
+    for name in _AVERAGES:
         if name in state:
             state[name] = _in_order_of(parameter, state[name])
 
