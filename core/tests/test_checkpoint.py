@@ -356,7 +356,7 @@ def test_other_components_are_refused(saved):
     assert "optimizers: only in the checkpoint: 'head'" in message
 
 
-def test_parameters_in_another_order_are_refused(saved):
+def test_parameters_in_another_order_are_matched_by_name(saved):
     class Turned(nn.Module):
         def __init__(self):
             super().__init__()
@@ -364,8 +364,15 @@ def test_parameters_in_another_order_are_refused(saved):
             self.weight = nn.Parameter(torch.zeros(8, 4))
 
     models = nn.ModuleDict({**dict(make_models().items()), "body": Turned()})
-    message = refuse(saved, models, build_optimizers(models, CONFIGURATION, registry=REGISTRY))
-    assert "in another order" in message
+    optimizers = build_optimizers(models, CONFIGURATION, registry=REGISTRY)
+    load_checkpoint(saved, models, optimizers)
+    original, original_optimizers = make()
+    load_checkpoint(saved, original, original_optimizers)
+    for name in ("weight", "bias"):
+        state = optimizers["body"].state[getattr(models["body"], name)]
+        expected = original_optimizers["body"].state[getattr(original["body"], name)]
+        assert expected["exp_avg"].any()
+        assert torch.equal(state["exp_avg"], expected["exp_avg"])
 
 
 def changed(**params):
@@ -464,7 +471,7 @@ def test_training_weights_of_parameters_without_a_name_are_restored(tmp_path):
     def build(seed):
         models, optimizers = make(seed=seed)
         late = nn.Parameter(torch.randn(3, generator=torch.Generator().manual_seed(seed)))
-        optimizers["head"].add_param_group({"params": [late]})
+        optimizers["head"].add_param_group({"params": [("late", late)]})
         return models, optimizers, late
 
     models, optimizers, late = build(0)

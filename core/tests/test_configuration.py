@@ -334,8 +334,8 @@ def test_every_malformed_component_is_reported_with_its_line(write: Write) -> No
         ({"type": "sgd", "params": {3: 1}}, "net.params.3: an argument's name must be a string, not a number (3)"),
         ({"type": "sgd", "parms": {}}, "net.parms: no such key. Did you mean 'params'?"),
         ({"type": "sgd", "Params": {}}, "net.Params: no such key. Did you mean 'params'?"),
-        ({"type": "sgd", "xyzzy": 1}, "net.xyzzy: no such key. A component has 'type' and, for arguments, 'params'"),
-        ({"type": "sgd", 3: 1}, "net.3: no such key. A component has 'type' and, for arguments, 'params'"),
+        ({"type": "sgd", "xyzzy": 1}, "net.xyzzy: no such key. A component has 'type', and may have 'params' and 'param_groups'"),
+        ({"type": "sgd", 3: 1}, "net.3: no such key. A component has 'type', and may have 'params' and 'param_groups'"),
     ],
 )
 def test_a_malformed_component_says_what_is_wrong(spec: object, expected: str) -> None:
@@ -385,7 +385,7 @@ def test_a_later_problem_gets_its_whole_path_and_line(write: Write) -> None:
 
     problem = configuration.locate(Problem("betas[0]", "is wrong", "Mend it"), configuration.specs["net"], "params")
 
-    assert problem == Problem("model.component_optims.net.params.betas[0]", "is wrong", "Mend it", 7)
+    assert problem == Problem("model.component_optims.net.params.betas[0]", "is wrong", "Mend it", 8)
     assert located(path, "net", "lr") == 6
 
 

@@ -63,7 +63,7 @@ def test_specifications_are_the_two_hooks() -> None:
 @pytest.mark.parametrize(
     ("hook", "arguments"),
     [
-        (hooks.optim_param_groups, ["component", "module", "spec"]),
+        (hooks.optim_param_groups, ["component", "module", "spec", "policy", "argument"]),
         (hooks.optim_build, ["component", "factory", "params", "spec"]),
     ],
 )

@@ -35,6 +35,8 @@ if _TYPE_CHECKING:
     from optim_core.factory import OptimizerFactory
     from optim_core.hooks import HookLoadWarning, hook_manager, hookimpl
     from optim_core.modes import evaluation_weights
+    from optim_core.parameter_groups.assignment import GroupAssignment
+    from optim_core.parameter_groups.rules import GroupRule, PolicyUse
     from optim_core.quantities import (
         Beta,
         Finite,
@@ -80,6 +82,8 @@ _MODULES = {
     "factory": ("OptimizerFactory",),
     "hooks": ("HookLoadWarning", "hook_manager", "hookimpl"),
     "modes": ("evaluation_weights",),
+    "parameter_groups.assignment": ("GroupAssignment",),
+    "parameter_groups.rules": ("GroupRule", "PolicyUse"),
     "quantities": (
         "Beta",
         "Finite",
@@ -113,6 +117,8 @@ __all__ = [
     "FactoryEntry",
     "FactoryLoadError",
     "Finite",
+    "GroupAssignment",
+    "GroupRule",
     "HookLoadWarning",
     "InvalidArgumentsError",
     "InvalidFactoryError",
@@ -126,6 +132,7 @@ __all__ = [
     "OptimizerRegistry",
     "PeakLearningRate",
     "PeakLearningRateOrTensor",
+    "PolicyUse",
     "Problem",
     "ResumeWarning",
     "Rule",

@@ -1,14 +1,25 @@
 """For authors of optimizers that don't build on `ScheduledOptimizer`: what PyTorch's tools ask of them.
 
 A `step()` of one's own around another's runs the hooks once (`without_hooks`), tells the dry step of a
-distributed checkpoint (`is_dry_step`), and stays out of compiled code (`keep_uncompiled`); a state of
-other parameters is refused (`require_same_groups`); warnings point at the user's line (`warn_caller`).
+distributed checkpoint (`is_dry_step`), and stays out of compiled code (`keep_uncompiled`); a state is
+matched by the names of its parameters (`matched_by_name`), and one of other parameters is refused
+(`require_same_groups`); a group that is added later has names where all have (`names_for_group`);
+warnings point at the user's line (`warn_caller`).
 """
 
 from optim_core.caller import warn_caller
 from optim_core.compilation import keep_uncompiled
 from optim_core.dry_step import is_dry_step
+from optim_core.parameter_groups.names import matched_by_name, names_for_group
 from optim_core.schedule_state import require_same_groups
 from optim_core.step_hooks import without_hooks
 
-__all__ = ["is_dry_step", "keep_uncompiled", "require_same_groups", "warn_caller", "without_hooks"]
+__all__ = [
+    "is_dry_step",
+    "keep_uncompiled",
+    "matched_by_name",
+    "names_for_group",
+    "require_same_groups",
+    "warn_caller",
+    "without_hooks",
+]

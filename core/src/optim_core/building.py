@@ -11,16 +11,19 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from pluggy import PluginManager
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optim_core.component_factories import component_factories
+from optim_core.component_factories import ComponentFactories, component_factories
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.components import Component, ComponentSource, Models
 from optim_core.configuration import Configuration, read_configuration
 from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
 from optim_core.factory import OptimizerFactory
 from optim_core.hooks import hook_manager, only_default
+from optim_core.parameter_groups.names import match_loaded_state, name_parameters
+from optim_core.parameter_groups.planning import GroupPlan, lost_options, plan_groups
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
 
 __all__ = ["UncoveredParametersWarning", "build_configured", "build_optimizers"]
@@ -120,8 +123,11 @@ def _built(
         if name in found.problems:
             problems.append(configuration.locate(found.problems[name], spec))
         problems += constructed.problems.get(name, ())
+    problems += _overlaps(found.overlapping, configuration)
     if not found.distinct:
-        problems += _shared_parameters(components, configuration)
+        problems += _shared_parameters(components, configuration, set(found.overlapping))
+    plans, misplanned = _plans(components, constructed.factories, configuration)
+    problems += misplanned
     missed: Mapping[str, int] = {}
     if not source.nothing_outside(components.values()):
         missed = source.uncovered({id(p) for c in components.values() for p in c.parameters.values()})
@@ -133,8 +139,22 @@ def _built(
     if problems:
         raise configuration.error(problems)
 
+    with _frozen(_to_freeze(plans, source, configuration)):
+        return _assembled(source, components, constructed, plans, configuration, uncovered, unlisted)
+
+
+def _assembled(
+    source: ComponentSource,
+    components: Mapping[str, Component],
+    constructed: ComponentFactories,
+    plans: Mapping[str, GroupPlan],
+    configuration: Configuration,
+    uncovered: str,
+    unlisted: str | None,
+) -> tuple[ComponentOptimizers, str | None]:
+    """The optimizers of components in which nothing is wrong, and what there is to say of what has none."""
     trained = {name: component for name, component in components.items() if not component.is_frozen}
-    optimizers, as_found = _build(trained, constructed.factories, configuration)
+    optimizers, as_found = _build(trained, constructed.factories, plans, configuration)
     if not as_found:
         # Once more over what the optimizers really have: a hook may have left some out, or changed the module.
         groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
@@ -145,22 +165,119 @@ def _built(
     skipped = [name for name in components if name not in trained]
     for name in skipped:
         _log.info("component %r is skipped: it has no trainable parameter", name)
+    parameters: dict[str, Mapping[str, Tensor]] = {
+        name: component.parameters if as_found else dict(component.module.named_parameters())
+        for name, component in trained.items()
+    }
+    for name, optimizer in optimizers.items():
+        name_parameters(optimizer, parameters[name])
+        match_loaded_state(optimizer)
     built = ComponentOptimizers(
         optimizers,
         specs=configuration.specs,
         params=constructed.params,
-        parameters={
-            name: component.parameters if as_found else dict(component.module.named_parameters())
-            for name, component in trained.items()
-        },
+        parameters=parameters,
+        rules={name: plan.rules for name, plan in plans.items()},
         skipped=skipped,
         sharding=source.sharding_modules(),
     )
     return built, unlisted
 
 
-def _shared_parameters(components: Mapping[str, Component], configuration: Configuration) -> list[Problem]:
-    """A problem for each pair of components with a parameter in common, unless one is all frozen."""
+def _overlaps(pairs: Iterable[tuple[str, str]], configuration: Configuration) -> list[Problem]:
+    """A problem for each component that lies within another."""
+    hint = "A part of a component gets a rate or options of its own by a rule in its param_groups"
+    return [
+        configuration.locate(Problem("", f"is a part of component {outer!r}", hint), configuration.specs[inner])
+        for outer, inner in pairs
+    ]
+
+
+def _plans(
+    components: Mapping[str, Component], factories: Mapping[str, OptimizerFactory], configuration: Configuration
+) -> tuple[dict[str, GroupPlan], list[Problem]]:
+    """What the factories of components with rules or policies will be given, and every problem of these."""
+    plans: dict[str, GroupPlan] = {}
+    problems: list[Problem] = []
+    for name, component in components.items():
+        spec = configuration.specs[name]
+        if not spec.param_groups:
+            continue
+        manager = hook_manager()
+        manager.check_pending()
+        try:
+            given = _chosen(component, configuration, manager)
+            plan, found = plan_groups(component, spec, factories.get(name), given, manager)
+        except (ValueError, TypeError) as error:
+            problems += [configuration.locate(problem, spec, "params") for problem in _build_problems(error)]
+            continue
+        except Exception as error:
+            error.add_note(f"raised while choosing the parameter groups of component {name!r} ({spec.type})")
+            raise
+        problems += [configuration.locate(problem, spec) for problem in found]
+        if plan is not None:
+            plans[name] = plan
+    return plans, problems
+
+
+def _chosen(component: Component, configuration: Configuration, manager: PluginManager) -> Iterable[Any]:
+    """What a component's factory is given without rules: by the hooks, or all its parameters."""
+    # Where nobody else has a say, what the core's own implementation would do: the parameters have been walked
+    # already, which takes longer than all else.
+    if only_default(manager.hook.optim_param_groups):
+        return list(component.tensors)
+    spec = configuration.specs[component.name]
+    chosen: Iterable[Any] = manager.hook.optim_param_groups(
+        component=component.name, module=component.module, spec=spec, policy=None, argument=None
+    )
+    return chosen
+
+
+def _to_freeze(plans: Mapping[str, GroupPlan], source: ComponentSource, configuration: Configuration) -> list[Tensor]:
+    """The parameters that rules freeze and that aren't frozen yet.
+
+    Raises:
+        ConfigurationError: a module around them counts on their gradients.
+    """
+    found = {name: [p for p in plan.frozen if p.requires_grad] for name, plan in plans.items()}
+    reduced = source.reduced_by_ddp() if any(found.values()) else set()
+    message = "freezes parameters that a DistributedDataParallel is around, which goes on to wait for their gradients"
+    hint = "Build the optimizers before the model is wrapped"
+    problems = [
+        configuration.locate(Problem("param_groups", message, hint), configuration.specs[name])
+        for name, params in found.items()
+        if not reduced.isdisjoint(map(id, params))
+    ]
+    if problems:
+        raise configuration.error(problems)
+    return [parameter for params in found.values() for parameter in params]
+
+
+@contextlib.contextmanager
+def _frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Freeze parameters for good, unless the block raises."""
+    gradients = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        # Optimizers go by the gradient: one that is left over would be applied at every step.
+        parameter.requires_grad_(False).grad = None
+    try:
+        yield
+    except BaseException:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.requires_grad_(True).grad = gradient
+        raise
+
+
+def _shared_parameters(
+    components: Mapping[str, Component], configuration: Configuration, told: Collection[tuple[str, str]]
+) -> list[Problem]:
+    """A problem for each pair of components with a parameter in common, unless one is all frozen.
+
+    Args:
+        components: by name.
+        configuration: where they stand.
+        told: pairs of which that is said already.
+    """
     owners: dict[int, tuple[str, str]] = {}
     pairs: dict[tuple[str, str], list[str]] = {}
     for name, component in components.items():
@@ -172,6 +289,8 @@ def _shared_parameters(components: Mapping[str, Component], configuration: Confi
                 pairs.setdefault((owner, name), []).append(f"{parameter_name!r} (there {owned_as!r})")
     problems = []
     for (first, second), names in pairs.items():
+        if (first, second) in told or (second, first) in told:
+            continue
         listing = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         message = f"shares parameters with component {first!r}: {listing}"
         hint = "A parameter can have one optimizer only: make the two one component, or untie their weights"
@@ -180,7 +299,10 @@ def _shared_parameters(components: Mapping[str, Component], configuration: Confi
 
 
 def _build(
-    components: Mapping[str, Component], factories: Mapping[str, OptimizerFactory], configuration: Configuration
+    components: Mapping[str, Component],
+    factories: Mapping[str, OptimizerFactory],
+    plans: Mapping[str, GroupPlan],
+    configuration: Configuration,
 ) -> tuple[dict[str, Optimizer], bool]:
     """The optimizers, and whether each is known to have just the parameters that its component was found with."""
     manager = hook_manager()
@@ -192,13 +314,9 @@ def _build(
     for name, component in components.items():
         spec, factory = configuration.specs[name], factories[name]
         try:
-            # Where nobody else has a say, what the core's own implementations would do: the parameters have been
-            # walked already, which takes longer than all else here.
-            if only_default(hooks.optim_param_groups):
-                params: Iterable[Any] = list(component.tensors)
-            else:
-                as_found = False
-                params = hooks.optim_param_groups(component=name, module=component.module, spec=spec)
+            plan = plans.get(name)
+            params = _chosen(component, configuration, manager) if plan is None else plan.params
+            as_found = as_found and only_default(hooks.optim_param_groups)
             if only_default(hooks.optim_build):
                 optimizer = factory.build(params)
             else:
@@ -212,7 +330,11 @@ def _build(
             raise
         if isinstance(optimizer, Optimizer):
             optimizers[name] = optimizer
-            as_found = as_found and _has_all(optimizer, component.tensors)
+            as_found = as_found and (_has_all(optimizer, component.tensors) if plan is None else False)
+            lost = None if plan is None else lost_options(plan, optimizer)
+            if lost is not None:
+                what = f"the optimizer doesn't take the options of its parameter groups: {lost}"
+                problems.append(configuration.locate(Problem("param_groups", what), spec))
             continue
         what = f"{spec.type!r} built a {type(optimizer).__name__}, not a torch.optim.Optimizer"
         problems.append(configuration.locate(Problem("type", what), spec))

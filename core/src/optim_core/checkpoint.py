@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import warnings
@@ -14,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from optim_core.checkpoint_alignment import aligned, is_regrouped, layout_of
 from optim_core.checkpoint_comparison import (
     changed_options,
     changed_values,
-    layout_of,
     model_problems,
     optimizer_problems,
     plain,
@@ -114,10 +115,14 @@ def load_checkpoint(
     problems = list(model_problems(modules, contents.models))
     changes: list[Problem] = []
     if optimizers is not None:
-        problems += optimizer_problems(optimizers, contents.optimizers)
-        changes = [] if problems else list(_changes(optimizers, contents.optimizers))
+        saved = contents.optimizers
+        in_order = {c: aligned(c, optimizers, payload) if c in optimizers else payload for c, payload in saved.items()}
+        contents = dataclasses.replace(contents, optimizers=in_order)
+        problems += optimizer_problems(optimizers, in_order)
+        changes = [] if problems else list(_changes(optimizers, in_order))
         if changes and on_mismatch == "checkpoint":
-            problems += _unable(optimizers, contents.optimizers)
+            problems += _unable(optimizers, in_order)
+            problems += _regrouped(optimizers, saved)
     if problems or (changes and on_mismatch == "error"):
         raise CheckpointMismatchError(root, problems or changes)
     notice = None
@@ -196,6 +201,14 @@ def _unable(optimizers: ComponentOptimizers, saved: Mapping[str, Any]) -> Iterat
             message = f"{type(optimizer).__name__} can't take over the checkpoint's schedule"
             hint = "Its load_state_dict must accept on_mismatch, and pass it on to the optimizer inside"
             yield Problem(component, message, hint)
+
+
+def _regrouped(optimizers: ComponentOptimizers, saved: Mapping[str, Any]) -> Iterator[Problem]:
+    """The optimizers whose parameters were in other groups, so that there is no taking over their options."""
+    for component in optimizers:
+        if is_regrouped(component, optimizers, saved[component]):
+            message = "has its parameters in other groups than in the checkpoint"
+            yield Problem(component, message, "Configure its param_groups as they were")
 
 
 def _takes_policy(optimizer: Optimizer) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from optim_core.checkpoint_alignment import layout_of
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.errors import Problem
 from optim_core.schedule_state import (
@@ -20,21 +21,12 @@ from optim_core.schedule_state import (
 )
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
-__all__ = ["changed_options", "changed_values", "layout_of", "model_problems", "optimizer_problems", "plain"]
+__all__ = ["changed_options", "changed_values", "model_problems", "optimizer_problems", "plain"]
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as they can be saved and compared; what is no plain value, as the name of its type."""
     return {name: _plain(value) for name, value in values.items()}
-
-
-def layout_of(component: str, optimizers: ComponentOptimizers) -> list[list[list[Any]]]:
-    """For each group of an optimizer the name and shape of each parameter, in order."""
-    names = {id(parameter): name for name, parameter in optimizers.parameters_of(component).items()}
-    return [
-        [[names.get(id(p), f"(unnamed {g}.{i})"), list(p.shape)] for i, p in enumerate(group["params"])]
-        for g, group in enumerate(optimizers[component].param_groups)
-    ]
 
 
 def model_problems(modules: Mapping[str, nn.Module], saved: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:

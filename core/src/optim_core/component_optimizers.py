@@ -16,6 +16,7 @@ from optim_core.configuration import ComponentSpec
 from optim_core.errors import EvaluationModeError, StateMismatchError
 from optim_core.group_options import plain_number
 from optim_core.modes import evaluation_weights, has_modes, in_training_mode
+from optim_core.parameter_groups.assignment import GroupAssignment, assignments_of, group_rows, parameter_rows
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 from optim_core.spelling import nearest
 
@@ -37,6 +38,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         specs: what the configuration said of each.
         params: the values that each factory was constructed with, defaults included.
         parameters: each component's parameters, by their names within it.
+        rules: what decided about each component's parameters, by their names within it; see `assignments`.
         skipped: components that are configured, but have no trainable parameter.
         sharding: the modules that `fully_shard` was applied to, which are to notice changed weights.
     """
@@ -48,6 +50,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         specs: Mapping[str, ComponentSpec] | None = None,
         params: Mapping[str, Mapping[str, Any]] | None = None,
         parameters: Mapping[str, Mapping[str, Tensor]] | None = None,
+        rules: Mapping[str, Mapping[str, str]] | None = None,
         skipped: Sequence[str] = (),
         sharding: Sequence[Any] = (),
     ) -> None:
@@ -55,6 +58,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         self.specs: Mapping[str, ComponentSpec] = dict(specs or {})
         self.params: dict[str, Mapping[str, Any]] = dict(params or {})
         self._parameters = dict(parameters or {})
+        self._rules = dict(rules or {})
         self.skipped: tuple[str, ...] = tuple(skipped)
         self._sharding = tuple(sharding)
         self._with_modes: dict[str, Any] = {name: o for name, o in self._optimizers.items() if has_modes(o)}
@@ -211,8 +215,20 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         """The options of each parameter group of a component, as its optimizer was built with them."""
         return self._initial_options[component]
 
-    def summary(self) -> str:
-        """A table of who owns how many parameters with which optimizer."""
+    def assignments(self) -> list[GroupAssignment]:
+        """Which parameters are in which parameter group, and what decided it, in the order of the configuration."""
+        return [
+            assignment
+            for name, optimizer in self._optimizers.items()
+            for assignment in assignments_of(name, optimizer, self.parameters_of(name), self._rules.get(name, {}))
+        ]
+
+    def summary(self, *, verbose: bool = False) -> str:
+        """Two tables: who owns how many parameters with which optimizer, and what is in which parameter group.
+
+        Args:
+            verbose: list every parameter by name in the second, in place of one row for each group and rule.
+        """
         rows = [("component", "type", "optimizer", "parameters", "trainable", "learning rate")]
         rates = self.learning_rates()
         for name, optimizer in self._optimizers.items():
@@ -229,16 +245,9 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
             )
         for name in self.skipped:
             rows.append((name, self.specs[name].type if name in self.specs else "", "(skipped: frozen)", "", "0", ""))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        numeric = 3
-        lines = (
-            "  ".join(
-                cell.rjust(width) if column >= numeric else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        )
-        return "\n".join(lines)
+        assigned = self.assignments()
+        by_group = parameter_rows(assigned) if verbose else group_rows(assigned)
+        return "\n".join([*_aligned(rows, numeric=(3, 4, 5)), "", *_aligned(by_group, numeric=(1, *_NUMERIC[verbose]))])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}\n{self.summary()}"
@@ -246,6 +255,21 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
     # An identity, as for a module: Mapping would compare the optimizers one by one.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+
+# The columns of numbers, after that of the group's own.
+_NUMERIC = {False: (3, 4, 5, 6), True: (5, 6)}
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], numeric: Sequence[int]) -> Iterator[str]:
+    """The lines of a table; columns of numbers are aligned at the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in numeric else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
 
 
 def _options_of(optimizer: Optimizer) -> tuple[Mapping[str, Any], ...]:

@@ -51,11 +51,13 @@ class FoundComponents:
         components: by name, those that there are.
         problems: by name, what is wrong with each of the others (with an empty path).
         distinct: whether no parameter is known to be there twice, within one component or in two.
+        overlapping: pairs of names of which the second is of a part of the first, or of the same.
     """
 
     components: Mapping[str, Component]
     problems: Mapping[str, Problem]
     distinct: bool
+    overlapping: Sequence[tuple[str, str]] = ()
 
 
 class ComponentSource:
@@ -63,6 +65,7 @@ class ComponentSource:
 
     def __init__(self, models: Models) -> None:
         self.roots = named_modules_of(models)
+        self._given = [models] if isinstance(models, nn.Module) else list(models.values())
 
     def find(self, name: str) -> Component | Problem:
         """The component of that name, or what is wrong with the name (with an empty path)."""
@@ -72,13 +75,16 @@ class ComponentSource:
     def find_all(self, names: Iterable[str]) -> FoundComponents:
         """The components of these names; their parameters are walked once, here."""
         walks: dict[str, tuple[nn.Module, NamedParameters, Sequence[nn.Parameter] | None]] = {}
+        places: dict[tuple[str, str], str] = {}
         problems: dict[str, Problem] = {}
         ids: list[int] = []
         for name in names:
-            module = self._module_of(name)
-            if module is None:
+            place = self._place_of(name)
+            if place is None:
                 problems[name] = Problem("", "no such component", self._hint(name))
                 continue
+            module, root, path = place
+            places[root, path] = name
             named, listed = parameters_of(module)
             walks[name] = module, named, listed
             ids += named.ids()
@@ -87,13 +93,14 @@ class ComponentSource:
             name: Component(name, module, named, named.tensors(distinct) if listed is None else listed)
             for name, (module, named, listed) in walks.items()
         }
-        return FoundComponents(components, problems, distinct)
+        return FoundComponents(components, problems, distinct, list(_overlapping(places)))
 
-    def _module_of(self, name: str) -> nn.Module | None:
+    def _place_of(self, name: str) -> tuple[nn.Module, str, str] | None:
+        """The module of a name, without its wrappers, and the root and the path by which it was found."""
         for root, path in _splits(name):
             found = _submodule(self.roots[root], path) if root in self.roots else None
             if found is not None:
-                return unwrapped(found)
+                return unwrapped(found), root, path
         return None
 
     def nothing_outside(self, components: Iterable[Component]) -> bool:
@@ -135,6 +142,12 @@ class ComponentSource:
         for root, module in self.roots.items():
             visit(module, root)
         return parts
+
+    def reduced_by_ddp(self) -> set[int]:
+        """The `id`s of the parameters whose gradients a DistributedDataParallel expects."""
+        ddp = nn.parallel.DistributedDataParallel
+        wrappers = [m for given in self._given for m in given.modules() if isinstance(m, ddp)]
+        return {id(p) for wrapper in wrappers for p in wrapper.parameters() if p.requires_grad}
 
     def sharding_modules(self) -> list[Any]:
         """The modules that `fully_shard` was applied to, each with PyTorch's `reshard()`."""
@@ -229,6 +242,16 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
         dot = name.rfind(".", 0, dot)
     if name:
         yield "", name
+
+
+def _overlapping(places: Mapping[tuple[str, str], str]) -> Iterator[tuple[str, str]]:
+    """The names of components of which the second lies within the first, by their roots and paths."""
+    for (root, path), name in places.items():
+        end = len(path)
+        while end > 0:
+            end = max(path.rfind(".", 0, end), 0)
+            if (root, path[:end]) in places:
+                yield places[root, path[:end]], name
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:

@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 
 from optim_core.errors import ConfigurationError, Problem
+from optim_core.parameter_groups.rules import GroupEntry, read_group_entries
 from optim_core.spelling import nearest
 
 __all__ = ["ComponentSpec", "Configuration", "in_order", "read_configuration", "read_value"]
 
-_SPEC_KEYS = ("type", "params")
+_SPEC_KEYS = ("type", "params", "param_groups")
 _ROOT = ("model", "component_optims")
-_DEEPEST = 5  # model.component_optims.<component>.params.<name>
+_DEEPEST = 6  # model.component_optims.<component>.param_groups.<index>.<name>
 _Path = tuple[Hashable, ...]
 
 
@@ -31,12 +32,14 @@ class ComponentSpec:
         type: the registry key of its optimizer's factory.
         params: the arguments of the factory's constructor, as they were written.
         path: where in the configuration it stands, dotted.
+        param_groups: rules and policies that part its parameters into groups, in their order.
     """
 
     component: str
     type: str
     params: Mapping[str, Any] = field(default_factory=dict, hash=False)
     path: str = ""
+    param_groups: tuple[GroupEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Configuration:
         `below` leads from the component to where the problem's own path starts; the line is that of
         the innermost part that is in the file.
         """
-        named = re.split(r"[.\[]", problem.path)[0] if problem.path else ""
-        place: _Path = (*self._prefix, spec.component, *below, *((named,) if named else ()))
+        parts = re.findall(r"[^.\[\]]+", problem.path)
+        place: _Path = (*self._prefix, spec.component, *below, *(int(p) if p.isdigit() else p for p in parts))
         line = next((self._lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._lines), None)
         located = problem.below(".".join([spec.path, *below]))
         return Problem(located.path, located.message, located.hint, line, located.cause)
@@ -144,12 +147,17 @@ def _interpret(document: object, source: str, lines: Mapping[_Path, int]) -> Con
         below = f"{path}.{component}" if prefix else str(component)
         found = list(_spec_problems(component, spec, below, (*prefix, component), lines))
         problems += found
+        entries: tuple[GroupEntry, ...] = ()
+        if isinstance(spec, Mapping):
+            entries, wrong = read_group_entries(spec.get("param_groups"))
+            here = Configuration(source, {}, (), lines, prefix)
+            problems += [here.locate(problem, ComponentSpec(component, "", {}, below)) for problem in wrong]
         # A spec whose type is known goes on to have its params checked, whatever else is wrong.
         if isinstance(component, str) and isinstance(spec, Mapping) and isinstance(spec.get("type"), str):
             params = spec.get("params")
             usable = {k: v for k, v in params.items() if isinstance(k, str)} if isinstance(params, Mapping) else {}
             if params is None or isinstance(params, Mapping):
-                specs[component] = ComponentSpec(component, spec["type"], usable, below)
+                specs[component] = ComponentSpec(component, spec["type"], usable, below, entries)
     return Configuration(source, specs, tuple(problems), lines, prefix)
 
 
@@ -182,7 +190,8 @@ def _spec_problems(
     unknown = [key for key in spec if key not in _SPEC_KEYS]
     for key in unknown:
         near = nearest(key, _SPEC_KEYS)
-        hint = f"Did you mean {near[0]!r}?" if near else "A component has 'type' and, for arguments, 'params'"
+        known = "A component has 'type', and may have 'params' and 'param_groups'"
+        hint = f"Did you mean {near[0]!r}?" if near else known
         yield Problem(f"{path}.{key}", "no such key", hint, lines.get((*place, key)))
     if "type" not in spec:
         yield Problem(f"{path}.type", "required, but not given", "It names the optimizer", line)
@@ -283,6 +292,7 @@ def _record_lines(
     open_nodes.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
+            lines[(*path, index)] = item.start_mark.line + 1
             _record_lines(loader, item, (*path, index), lines, open_nodes, known)
         open_nodes.discard(id(node))
         return

@@ -7,31 +7,37 @@ with functions marked by `hookimpl`. They are loaded at the first build.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import warnings
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pluggy
 
+from optim_core import hook_specifications
 from optim_core.discovery import DISABLE_VARIABLE, HOOKS_GROUP, FactoryEntry, find_entries
 from optim_core.errors import OptimWarning
+from optim_core.hook_specifications import PROJECT, hookimpl, hookspec, optim_build, optim_param_groups
+from optim_core.parameter_groups.policies import CorePolicies
 
 if TYPE_CHECKING:
     import torch
     from torch.optim.optimizer import ParamsT
 
-    from optim_core.configuration import ComponentSpec
     from optim_core.factory import OptimizerFactory
 
-__all__ = ["HookLoadWarning", "hook_manager", "hookimpl", "hookspec", "only_default", "problem_of_hooks"]
-
-PROJECT = "optim"
-
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a function as the implementation of the hook whose name it has."""
+__all__ = [
+    "HookLoadWarning",
+    "asking_policy",
+    "hook_manager",
+    "hookimpl",
+    "hookspec",
+    "only_default",
+    "optim_build",
+    "optim_param_groups",
+    "policies_by_name",
+    "problem_of_hooks",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -40,50 +46,13 @@ class HookLoadWarning(OptimWarning):
     """A distribution's hooks can't be used; everything else goes on without them."""
 
 
-@hookspec(firstresult=True)
-def optim_param_groups(
-    component: str, module: torch.nn.Module, spec: ComponentSpec
-) -> Iterable[torch.Tensor] | Iterable[dict[str, Any]] | None:
-    """Choose the parameters, or parameter groups, that a component's factory is given.
-
-    The first implementation that returns something other than None decides; the core's default,
-    all parameters of the module in one group, comes last.
-
-    Args:
-        component: the component's name in the configuration.
-        module: the component, without a wrapper such as DistributedDataParallel.
-        spec: what the configuration says of it.
-
-    Returns:
-        What `torch.optim.Optimizer` takes: parameters, or dictionaries with "params" and options.
-    """
-
-
-@hookspec(firstresult=True)
-def optim_build(
-    component: str, factory: OptimizerFactory, params: ParamsT, spec: ComponentSpec
-) -> torch.optim.Optimizer | None:
-    """Build a component's optimizer from its factory and parameters.
-
-    The first implementation that returns something other than None decides; the core's default,
-    `factory.build(params)`, comes last. An implementation marked `hookimpl(wrapper=True)` runs
-    around the others and may return an optimizer that wraps theirs.
-
-    Args:
-        component: the component's name in the configuration.
-        factory: constructed from the component's params.
-        params: what `optim_param_groups` chose.
-        spec: what the configuration says of it.
-    """
-
-
 class _Defaults:
     """What the core does where no implementation has decided before it."""
 
     @staticmethod
     @hookimpl(trylast=True)
-    def optim_param_groups(module: torch.nn.Module) -> list[torch.nn.Parameter]:
-        return list(module.parameters())
+    def optim_param_groups(module: torch.nn.Module, policy: str | None) -> list[torch.nn.Parameter] | None:
+        return list(module.parameters()) if policy is None else None
 
     @staticmethod
     @hookimpl(trylast=True)
@@ -118,8 +87,27 @@ def hook_manager() -> pluggy.PluginManager:
 
 
 def only_default(hook: pluggy.HookCaller) -> bool:
-    """Whether the core's own implementation of a hook is the only one."""
-    return [type(implementation.plugin) for implementation in hook.get_hookimpls()] == [_Defaults]
+    """Whether the core's own implementations of a hook are the only ones."""
+    return _OWN.issuperset([type(implementation.plugin) for implementation in hook.get_hookimpls()])
+
+
+_OWN = frozenset({_Defaults, CorePolicies})
+
+
+def policies_by_name(manager: pluggy.PluginManager) -> Mapping[str, Sequence[object]]:
+    """The registered plugins that offer each named policy, by its name."""
+    offered: dict[str, list[object]] = {}
+    for implementation in manager.hook.optim_param_groups.get_hookimpls():
+        names = getattr(implementation.plugin, "POLICIES", ())
+        for name in names if isinstance(names, (tuple, list, Mapping)) else ():
+            offered.setdefault(str(name), []).append(implementation.plugin)
+    return offered
+
+
+def asking_policy(manager: pluggy.PluginManager, plugin: object) -> pluggy.HookCaller:
+    """The hook `optim_param_groups` of one plugin alone."""
+    others = [p for p in manager.get_plugins() if p is not plugin]
+    return manager.subset_hook_caller("optim_param_groups", remove_plugins=others)
 
 
 def problem_of_hooks(entry: FactoryEntry) -> str | None:
@@ -129,8 +117,9 @@ def problem_of_hooks(entry: FactoryEntry) -> str | None:
 
 def _bare_manager() -> pluggy.PluginManager:
     manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(sys.modules[__name__])
+    manager.add_hookspecs(hook_specifications)
     manager.register(_Defaults(), name="optim-core")
+    manager.register(CorePolicies(), name="optim-core policies")
     return manager
 
 

@@ -22,6 +22,7 @@ from optim_core.device_schedule import DeviceSchedule, is_capturing
 from optim_core.dry_step import is_dry_step
 from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
 from optim_core.group_options import adopt, holds, is_rate, on_device, own_copy, use_tensors, write, written_value
+from optim_core.parameter_groups.names import matched_by_name, names_for_group
 from optim_core.schedule import Schedule
 from optim_core.schedule_state import PEAK, SCHEDULER, STEP, LoadPlan, OnMismatch, plan_load, shape_of
 from optim_core.step_hooks import without_hooks
@@ -230,7 +231,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
             super().add_param_group(param_group)  # raises PyTorch's own error
             return
         peak = _peak_of(param_group, self.defaults["lr"], type(self).__name__)
-        super().add_param_group(dict(param_group))
+        super().add_param_group(names_for_group(param_group, self.param_groups))
         group = self.param_groups[-1]
         group[PEAK] = peak
         group[STEP] = self.schedule_step if len(self.param_groups) > 1 else 0
@@ -293,6 +294,7 @@ class ScheduledOptimizer(torch.optim.Optimizer):
 
         def decide(_: torch.optim.Optimizer, state: StateDict) -> StateDict:
             owner, groups = type(self).__name__, self.param_groups
+            state = matched_by_name(groups, state, owner)
             plan.append(plan_load(owner, self.schedule, groups, state, on_mismatch, keep, self._PER_ELEMENT))
             live.extend(dict(group) for group in self.param_groups)
             # Where and how steps run is this program's affair. PyTorch places the counts of updates by it.

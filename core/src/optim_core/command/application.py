@@ -89,15 +89,19 @@ def show_command(key: str, only_yaml: bool, as_json: bool) -> NoReturn:
     metavar="MODULE:CALLABLE",
     help="Build this model, and show who owns which of its parameters. The current folder's modules are found too.",
 )
+@click.option("--verbose", is_flag=True, help="With --model: list every parameter, by name, with its group.")
 @_json
-def check_command(config: Path, model: str | None, as_json: bool) -> NoReturn:
+def check_command(config: Path, model: str | None, verbose: bool, as_json: bool) -> NoReturn:
     """Check the configuration file CONFIG, and report every problem at once.
 
-    Notes say what is legal but surprising; they don't change the exit status.
+    With --model, a table says which parameters are in which group, and which rule decided it. Notes say what is
+    legal but surprising; they don't change the exit status.
     """
     from optim_core.command.configuration_file import UnreadableConfiguration, read_file
     from optim_core.errors import ConfigurationError
 
+    if verbose and model is None:
+        raise click.UsageError("--verbose lists the parameters of a model: give it with --model")
     try:
         configuration = read_file(config)
     except ConfigurationError as error:
@@ -105,7 +109,7 @@ def check_command(config: Path, model: str | None, as_json: bool) -> NoReturn:
     # Only now: it imports torch.
     from optim_core.command.check_configuration import check_configuration
 
-    _finish(check_configuration(configuration, model=model), as_json)
+    _finish(check_configuration(configuration, model=model, verbose=verbose), as_json)
 
 
 @optim.command("plot", cls=Command, short_help="Draw the learning rates of a configuration or a key.")

@@ -15,6 +15,7 @@ from optim_core.command.model import build_model
 from optim_core.command.plugins import import_factories, patience, quiet_log
 from optim_core.command.report import print_rows, printable
 from optim_core.component_factories import component_factories
+from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.components import Models
 from optim_core.configuration import Configuration, in_order
 from optim_core.errors import ConfigurationError, InvalidArgumentsError, Problem, in_one_line
@@ -24,13 +25,20 @@ from optim_core.hooks import hook_manager
 from optim_core.inspection.configuration_notes import configuration_notes
 from optim_core.inspection.ownership import Owner, Ownership, ownership
 from optim_core.inspection.trial import trial_optimizer
+from optim_core.parameter_groups.assignment import GroupAssignment, group_rows, parameter_rows
+from optim_core.parameter_groups.planning import option_problems
+from optim_core.parameter_groups.settings import policy_problems
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
 if TYPE_CHECKING:
+    from pluggy import PluginManager
     from rich.console import Console
 
 __all__ = ["ConfigurationReport", "check_configuration"]
+
+
+_NUMERIC = ("group", "tensors", "parameters", "peak lr", "weight decay")
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class ConfigurationReport:
     notes: Sequence[Problem] = ()
     components: Sequence[ComponentSummary] = ()
     ownership: Ownership | None = None
+    groups: Sequence[GroupAssignment] = ()
+    verbose: bool = False
 
     @property
     def status(self) -> int:
@@ -75,6 +85,7 @@ class ConfigurationReport:
                 "components": [vars(owner) for owner in owned.owners],
                 "uncovered": dict(owned.uncovered),
                 "frozen_elsewhere": dict(owned.frozen_elsewhere),
+                "groups": [assignment.document() for assignment in self.groups],
             },
         }
 
@@ -95,14 +106,25 @@ class ConfigurationReport:
             owned = [_owner_row(owner) for owner in self.ownership.owners]
             owned += [(part, "", "none", "", *counts) for part, counts in _unowned(self.ownership)]
             print_rows(console, headings, owned, numeric=("tensors", "trainable", "frozen"))
+            if self.groups:
+                console.print()
+                headings, *groups = (parameter_rows if self.verbose else group_rows)(self.groups)
+                print_rows(console, headings, groups, numeric=_NUMERIC)
         else:
             headings = ("component", "type", "optimizer", "lr", "peak lr", "horizon in updates")
             rows = [_summary_row(component) for component in self.components]
             print_rows(console, headings, rows, numeric=headings[3:])
 
 
-def check_configuration(configuration: Configuration, *, model: str | None) -> ConfigurationReport:
+def check_configuration(
+    configuration: Configuration, *, model: str | None, verbose: bool = False
+) -> ConfigurationReport:
     """Check a configuration, against a model where one is named (`module:callable`).
+
+    Args:
+        configuration: as read.
+        model: the model's reference.
+        verbose: list every parameter of the model in its group.
 
     Raises:
         CommandError: the model can't be built.
@@ -114,16 +136,26 @@ def check_configuration(configuration: Configuration, *, model: str | None) -> C
         notes, unnoted = configuration_notes(configuration, OPTIMIZER_BUILDER_REGISTRY, optimizers)
     faults += unnoted
     owned: Ownership | None = None
+    groups: Sequence[GroupAssignment] = ()
     problems: Sequence[Problem] = [*configuration.problems, *constructed.all_problems, *faults]
     if model is not None:
         models = build_model(model)
         with patience("the hooks"):
             hook_manager()
         with quiet_log():
-            owned, problems = _owned(models, configuration, faults)
+            built, problems = _built(models, configuration, faults)
+        if built is not None:
+            owned, groups = ownership(models, built), built.assignments()
         notes += _ownership_notes(configuration, owned)
+    elif any(spec.param_groups for spec in configuration.specs.values()):
+        with patience("the hooks"):
+            manager = hook_manager()
+        with quiet_log():
+            problems = [*problems, *_group_problems(configuration, constructed.factories, optimizers, manager)]
     summaries = [_summary(configuration, name, optimizer) for name, optimizer in optimizers.items()]
-    return ConfigurationReport(configuration.source, in_order(problems), in_order(notes), summaries, owned)
+    return ConfigurationReport(
+        configuration.source, in_order(problems), in_order(notes), summaries, owned, groups, verbose
+    )
 
 
 def _tried(
@@ -145,10 +177,27 @@ def _tried(
     return optimizers, problems
 
 
-def _owned(
+def _group_problems(
+    configuration: Configuration,
+    factories: Mapping[str, OptimizerFactory],
+    optimizers: Mapping[str, Optimizer],
+    manager: PluginManager,
+) -> list[Problem]:
+    """What is wrong with rules and policies, as far as that can be told without a model."""
+    problems: list[Problem] = []
+    for name, spec in configuration.specs.items():
+        found = policy_problems(spec, manager)
+        if name in optimizers and spec.param_groups:
+            samples = [parameter for group in optimizers[name].param_groups for parameter in group["params"]]
+            found += option_problems(spec, factories[name], samples)
+        problems += [configuration.locate(problem, spec) for problem in found]
+    return problems
+
+
+def _built(
     models: Models, configuration: Configuration, faults: Sequence[Problem]
-) -> tuple[Ownership | None, Sequence[Problem]]:
-    """Build for real, with hooks, and count; or every problem that there is with these models."""
+) -> tuple[ComponentOptimizers | None, Sequence[Problem]]:
+    """Build for real, with hooks; or every problem that there is with these models."""
     try:
         optimizers, _ = build_configured(models, configuration, OPTIMIZER_BUILDER_REGISTRY, "ignore", faults)
     except ConfigurationError as error:
@@ -157,7 +206,7 @@ def _owned(
         # Only a hook's or a factory's own; building adds a note that names the component.
         place = "; ".join(getattr(error, "__notes__", ())) or "building the optimizers"
         return None, [Problem(place, in_one_line(error), cause=error)]
-    return ownership(models, optimizers), []
+    return optimizers, []
 
 
 def _ownership_notes(configuration: Configuration, owned: Ownership | None) -> list[Problem]:

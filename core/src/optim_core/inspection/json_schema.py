@@ -24,6 +24,52 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DEFINITIONS = "#/$defs/"
 
 
+# Options of the optimizer's groups and names of policies are anyone's.
+_PARAM_GROUPS: dict[str, Any] = {
+    "ParamGroups": {
+        "title": "rules and policies",
+        "description": "Which parameters get other options: a list of rules, of which the first that matches a "
+        "parameter counts, and of named policies.",
+        "anyOf": [
+            {"type": "array", "items": {"$ref": f"{_DEFINITIONS}ParamGroupEntry"}},
+            {"$ref": f"{_DEFINITIONS}ParamGroupEntry"},
+            {"type": "null"},
+        ],
+    },
+    "ParamGroupEntry": {
+        "anyOf": [
+            {"title": "policy", "type": "string", "minLength": 1},
+            {
+                "title": "policy with an argument",
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 1,
+                "propertyNames": {"not": {"enum": ["match", "ndim", "type", "lr_scale", "freeze"]}},
+            },
+            {
+                "title": "rule",
+                "type": "object",
+                "properties": {
+                    "match": {"description": "A regular expression, searched in the name.", "type": "string"},
+                    "ndim": {"description": "The number of dimensions.", "type": "integer", "minimum": 0},
+                    "type": {"description": "The class of the module.", "type": "string", "minLength": 1},
+                    "lr_scale": {
+                        "description": "What the learning rate is multiplied by.",
+                        "type": ["number", "string"],
+                        "minimum": 0,
+                    },
+                    "freeze": {"description": "Whether not to train it.", "type": "boolean"},
+                    "params": False,
+                    "param_names": False,
+                },
+                "anyOf": [{"required": ["match"]}, {"required": ["ndim"]}, {"required": ["type"]}],
+                "not": {"required": ["lr", "lr_scale"]},
+            },
+        ]
+    },
+}
+
+
 def factory_schema(target: type) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the params that a factory class takes."""
     signature = signature_of(target)
@@ -75,7 +121,7 @@ def configuration_schema(factories: Mapping[str, Mapping[str, Any]]) -> dict[str
             }
         )
     component = {
-        "title": "component (type and params)",
+        "title": "component (type, params and param_groups)",
         "type": "object",
         "properties": {
             "type": {
@@ -84,6 +130,7 @@ def configuration_schema(factories: Mapping[str, Mapping[str, Any]]) -> dict[str
                 "enumDescriptions": [schema.get("description", "") for schema in factories.values()],
             },
             "params": {"description": "The arguments of this optimizer's factory.", "type": ["object", "null"]},
+            "param_groups": {"$ref": f"{_DEFINITIONS}ParamGroups"},
         },
         "required": ["type"],
         "additionalProperties": False,
@@ -111,7 +158,7 @@ def configuration_schema(factories: Mapping[str, Mapping[str, Any]]) -> dict[str
         "then": {"properties": {"model": model}},
         "else": {"$ref": f"{_DEFINITIONS}Components"},
         # The keys' names have lower-case letters only.
-        "$defs": {"Components": components, "Component": component, **definitions},
+        "$defs": {"Components": components, "Component": component, **_PARAM_GROUPS, **definitions},
     }
 
 

@@ -23,6 +23,8 @@ from optim_core import (
 from optim_core.authoring import (
     is_dry_step,
     keep_uncompiled,
+    matched_by_name,
+    names_for_group,
     require_same_groups,
     warn_caller,
     without_hooks,
@@ -140,7 +142,8 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
             # Also makes a float of a rate given as a tensor, which the library would turn into NaN.
             checked = check_arguments(ScheduleFreeRAdam, options, partial=True)
             mode = self.param_groups[0]["train_mode"] if self.param_groups else True
-            param_group = {**param_group, **checked, "train_mode": mode}
+            named = names_for_group(param_group, self.param_groups)
+            param_group = {**named, **checked, "train_mode": mode}
         super().add_param_group(param_group)
         self._rates.append(self.param_groups[-1]["lr"])
 
@@ -229,7 +232,8 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
                 nothing was changed.
         """
 
-        def require_own(_: torch.optim.Optimizer, state: StateDict) -> None:
+        def require_own(_: torch.optim.Optimizer, state: StateDict) -> StateDict:
+            state = matched_by_name(self.param_groups, state, type(self).__name__)
             require_same_groups(self.param_groups, state, type(self).__name__, ("z", "exp_avg_sq"))
             groups, states = state["param_groups"], state["state"].values()
             missing = {name for group in groups for name in _COUNTERS if name not in group}
@@ -239,6 +243,7 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
                     f"{type(self).__name__}: this is the state of another kind of optimizer: it lacks "
                     f"{', '.join(map(repr, sorted(missing)))}"
                 )
+            return state
 
         # A hook, to see what a user's own hooks make of the state; for this call only.
         handle = self.register_load_state_dict_pre_hook(require_own)

@@ -1,0 +1,108 @@
+"""A saved optimizer with its parameters and groups in the order, and in the groups, of the one it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from optim_core.component_optimizers import ComponentOptimizers
+from optim_core.schedule_state import same_value
+from optim_core.scheduled_optimizer import ScheduledOptimizer
+
+__all__ = ["aligned", "is_regrouped", "layout_of"]
+
+Layout = Sequence[Sequence[Sequence[Any]]]
+"""For each group the name and shape of each parameter, in order."""
+
+
+def layout_of(component: str, optimizers: ComponentOptimizers) -> list[list[list[Any]]]:
+    """For each group of an optimizer the name and shape of each parameter, in order."""
+    names = {id(parameter): name for name, parameter in optimizers.parameters_of(component).items()}
+    return [
+        [[names.get(id(p), f"(unnamed {g}.{i})"), list(p.shape)] for i, p in enumerate(group["params"])]
+        for g, group in enumerate(optimizers[component].param_groups)
+    ]
+
+
+def is_regrouped(component: str, optimizers: ComponentOptimizers, payload: Mapping[str, Any]) -> bool:
+    """Whether a saved optimizer has the same parameters as this one, but not in the same groups together."""
+    ours, theirs = layout_of(component, optimizers), payload["parameters"]
+    return _shapes(ours) == _shapes(theirs) and _together(ours) != _together(theirs)
+
+
+def aligned(component: str, optimizers: ComponentOptimizers, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was saved of an optimizer, in this one's order and groups; as it is where it has other parameters.
+
+    The options of a group whose parameters were in several are those that these had in common. Where they were
+    configured otherwise, it has one that differs from this optimizer's, so that the difference is noticed; where
+    training has moved them apart, nothing is aligned.
+    """
+    ours, theirs = layout_of(component, optimizers), payload["parameters"]
+    if ours == theirs or _shapes(ours) != _shapes(theirs):
+        return payload
+    place_of = {name: (g, i) for g, group in enumerate(theirs) for i, (name, _) in enumerate(group)}
+    if len(place_of) != sum(map(len, theirs)):
+        return payload
+    state = payload["state"]
+    saved_groups: Sequence[Mapping[str, Any]] = state["param_groups"]
+    initial: list[Mapping[str, Any]] = list(payload["initial_options"])
+    initial += [{}] * (len(saved_groups) - len(initial))
+    current = list(optimizers.initial_options(component))
+    current += [{}] * (len(ours) - len(current))
+    rewritten = _rewritten_by(optimizers[component])
+    empty = iter([g for g, group in enumerate(theirs) if not group])
+    groups: list[dict[str, Any]] = []
+    options: list[Mapping[str, Any]] = []
+    for index, layout in enumerate(ours):
+        places = [place_of[name] for name, _ in layout]
+        sources = list(dict.fromkeys(g for g, _ in places)) or [next(empty)]
+        built_with = _merged([initial[g] for g in sources], current[index])
+        merged: dict[str, Any] = {}
+        for name in dict.fromkeys(chain.from_iterable(saved_groups[g] for g in sources)):
+            values = [saved_groups[g].get(name) for g in sources]
+            configured = [initial[g].get(name) for g in sources]
+            same = all(_same(value, values[0]) for value in values)
+            if not same and name not in rewritten and all(_same(value, configured[0]) for value in configured):
+                return payload
+            merged[name] = values[0]
+        merged["params"] = [saved_groups[g]["params"][i] for g, i in places]
+        if "param_names" in merged:
+            merged["param_names"] = [saved_groups[g]["param_names"][i] for g, i in places]
+        groups.append(merged)
+        options.append(built_with)
+    result = {**payload, "state": {**state, "param_groups": groups}, "initial_options": options, "parameters": ours}
+    if "training_weights" in payload:
+        weights = payload["training_weights"]
+        result["training_weights"] = [[weights[g][i] for g, i in (place_of[n] for n, _ in group)] for group in ours]
+    return result
+
+
+def _merged(sources: Sequence[Mapping[str, Any]], current: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that groups were built with; of those in which they differ, one that isn't the current one."""
+    merged = dict(sources[0])
+    for other in sources[1:]:
+        for name, value in other.items():
+            if name not in merged or _same(merged[name], current.get(name)):
+                merged[name] = value
+    return merged
+
+
+def _rewritten_by(optimizer: Any) -> set[str]:
+    """What follows from other things in the groups."""
+    if not isinstance(optimizer, ScheduledOptimizer):
+        return {"params", "param_names"}
+    schedule = optimizer.schedule
+    return {"params", "param_names", "lr", *schedule.options_at(0, schedule.peak_lr)}
+
+
+def _same(first: Any, second: Any) -> bool:
+    return first is second or same_value(first, second)
+
+
+def _shapes(layout: Layout) -> dict[str, Sequence[int]]:
+    return {name: list(shape) for group in layout for name, shape in group}
+
+
+def _together(layout: Layout) -> list[list[str]]:
+    return sorted(sorted(name for name, _ in group) for group in layout)

@@ -1,0 +1,161 @@
+"""Names of parameters in parameter groups, and states of optimizers that are matched by them.
+
+PyTorch's name for them is `param_names`: a list in each group, beside its "params". What it saves it also loads, but
+by position: it leaves matching to a hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from optim_core.errors import StateMismatchError
+
+__all__ = ["match_loaded_state", "matched_by_name", "name_parameters", "names_for_group"]
+
+NAMES = "param_names"
+_MOST_LISTED = 12
+
+
+def name_parameters(optimizer: Optimizer, named: Mapping[str, Tensor]) -> None:
+    """Put the names of its parameters into the groups of an optimizer, unless it has names of its own.
+
+    Args:
+        optimizer: whose groups they are.
+        named: the parameters by name; where one of the optimizer's isn't among them, nothing is named.
+    """
+    groups = optimizer.param_groups
+    if any(NAMES in group for group in groups):
+        return
+    if len(groups) == 1 and list(map(id, groups[0]["params"])) == list(map(id, named.values())):
+        groups[0][NAMES] = list(named)
+        return
+    name_of = {id(parameter): name for name, parameter in named.items()}
+    names = [[name_of.get(id(parameter)) for parameter in group["params"]] for group in groups]
+    if not any(None in of_group for of_group in names):
+        for group, of_group in zip(groups, names, strict=True):
+            group[NAMES] = of_group
+
+
+def names_for_group(param_group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A parameter group that is to be added to others: with names, if they have names and it has none.
+
+    PyTorch wants either all groups to have names, or none.
+
+    Args:
+        param_group: as it was given to `add_param_group`.
+        groups: those that the optimizer has.
+    """
+    if NAMES in param_group or not groups or NAMES not in groups[0]:
+        return dict(param_group)
+    params = [param_group["params"]] if isinstance(param_group["params"], Tensor) else list(param_group["params"])
+    if not params or any(isinstance(parameter, tuple) for parameter in params):
+        return {**param_group, "params": params} if params else {**param_group, "params": params, NAMES: []}
+    names = [f"param_groups.{len(groups)}.{place}" for place in range(len(params))]
+    return {**param_group, "params": params, NAMES: names}
+
+
+def matched_by_name(groups: Sequence[Mapping[str, Any]], state: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """A state dict with its groups, and the parameters in each, in the order of an optimizer's.
+
+    Where one of the two has no names, or a tool has matched the state already, as torch.distributed.checkpoint does,
+    the state is as it was. It is not changed itself.
+
+    Args:
+        groups: the optimizer's `param_groups`.
+        state: a state dict.
+        owner: the name of the optimizer's class, for messages.
+
+    Raises:
+        StateMismatchError: the names differ, or are in other groups together; all of them are listed.
+    """
+    saved = state.get("param_groups")
+    if not isinstance(saved, list) or not all(isinstance(group, Mapping) for group in saved):
+        return dict(state)
+    ours = _names_in(groups)
+    if ours is None or ours == [group.get(NAMES) for group in saved]:
+        return dict(state)
+    theirs = _names_in(saved)
+    if theirs is None or any(type(key) is not int for group in saved for key in group["params"]):
+        # By position; the names are this optimizer's.
+        placed = [
+            {**group, NAMES: ours[index]} if NAMES in group and index < len(ours) else group
+            for index, group in enumerate(saved)
+        ]
+        return {**state, "param_groups": placed}
+    _require_same_names(ours, theirs, owner)
+    group_of = {name: index for index, names in enumerate(theirs) for name in names}
+    _require_same_groups(ours, theirs, group_of, owner)
+    key_of: dict[str, int] = {}
+    for group, names in zip(saved, theirs, strict=True):
+        key_of.update(zip(names, group["params"], strict=True))
+    empty = iter([group for group, names in zip(saved, theirs, strict=True) if not names])
+    placed = []
+    for names in ours:
+        group = saved[group_of[names[0]]] if names else next(empty)
+        placed.append({**group, "params": [key_of[name] for name in names], NAMES: list(names)})
+    return {**state, "param_groups": placed}
+
+
+def match_loaded_state(optimizer: Optimizer) -> None:
+    """Have an optimizer match what it loads by name, by a hook of PyTorch's."""
+    # A wrapper may not have called the constructor that hooks need; then what is in it matches.
+    if "_optimizer_load_state_dict_pre_hooks" in vars(optimizer):
+        optimizer.register_load_state_dict_pre_hook(_matched_state)
+
+
+def _matched_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    return matched_by_name(optimizer.param_groups, state, type(optimizer).__name__)
+
+
+def _names_in(groups: Sequence[Mapping[str, Any]]) -> list[list[str]] | None:
+    """The names of all parameters by group; None where one has none, or two have the same."""
+    found: list[list[str]] = []
+    for group in groups:
+        names = group.get(NAMES)
+        if not isinstance(names, (list, tuple)) or len(names) != len(group.get("params", ())):
+            return None
+        found.append(list(names))
+    flat = list(chain.from_iterable(found))
+    return found if len(set(flat)) == len(flat) else None
+
+
+def _require_same_names(ours: Iterable[list[str]], theirs: Iterable[list[str]], owner: str) -> None:
+    here = dict.fromkeys(chain.from_iterable(ours))
+    there = dict.fromkeys(chain.from_iterable(theirs))
+    missing, unexpected = [n for n in here if n not in there], [n for n in there if n not in here]
+    if missing or unexpected:
+        parts = [f"not in the checkpoint: {_listing(missing)}"] if missing else []
+        parts += [f"only in the checkpoint: {_listing(unexpected)}"] if unexpected else []
+        raise StateMismatchError(f"{owner}: the checkpoint is of other parameters; {'; '.join(parts)}")
+
+
+def _require_same_groups(
+    ours: Sequence[list[str]], theirs: Sequence[list[str]], group_of: Mapping[str, int], owner: str
+) -> None:
+    if sorted(map(sorted, ours)) == sorted(map(sorted, theirs)):
+        return
+    parted = [sorted({group_of[name] for name in names}) for names in ours]
+    parts = [
+        f"group {index} of the optimizer ({len(names)} parameters) is in {_groups(found, theirs)} of the checkpoint"
+        for index, (names, found) in enumerate(zip(ours, parted, strict=True))
+        if [sorted(names)] != [sorted(theirs[i]) for i in found]
+    ]
+    raise StateMismatchError(
+        f"{owner}: the checkpoint has the same parameters in other groups: {'; '.join(parts)}. Build it with the same "
+        "param_groups as the one that was saved"
+    )
+
+
+def _groups(found: Sequence[int], sizes: Sequence[Sequence[str]]) -> str:
+    listed = " and ".join(f"{index} ({len(sizes[index])})" for index in found)
+    return f"group {listed}" if len(found) == 1 else f"groups {listed}"
+
+
+def _listing(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:_MOST_LISTED]))
+    return f"{shown} and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else shown
