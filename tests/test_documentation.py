@@ -13,6 +13,8 @@ import optim_core.integrations
 import optim_core.testing
 from optim_core import Claims, hooks
 from optim_core.command.application import optim
+from optim_core.parameter_groups.policies import CorePolicies
+from optim_core.parameter_groups.rules import CONDITIONS, EFFECTS
 from optim_core.testing import CHECKS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -48,6 +50,11 @@ def test_every_hook_and_its_arguments_are_documented():
         arguments = inspect.signature(hook).parameters
         assert f"| `{hook.__name__}({', '.join(arguments)})` |" in page("hooks.md")
         assert [name for name in arguments if f"| `{name}` |" not in page("hooks.md")] == []
+
+
+@pytest.mark.parametrize("name", [*CorePolicies.POLICIES, *CONDITIONS, *EFFECTS])
+def test_every_policy_and_every_key_of_a_rule_is_documented(name):
+    assert f"\n| `{name}" in page("parameter-groups.md")
 
 
 def test_every_hook_has_a_complete_example():

@@ -334,7 +334,10 @@ def test_every_malformed_component_is_reported_with_its_line(write: Write) -> No
         ({"type": "sgd", "params": {3: 1}}, "net.params.3: an argument's name must be a string, not a number (3)"),
         ({"type": "sgd", "parms": {}}, "net.parms: no such key. Did you mean 'params'?"),
         ({"type": "sgd", "Params": {}}, "net.Params: no such key. Did you mean 'params'?"),
-        ({"type": "sgd", "xyzzy": 1}, "net.xyzzy: no such key. A component has 'type', and may have 'params' and 'param_groups'"),
+        (
+            {"type": "sgd", "xyzzy": 1},
+            "net.xyzzy: no such key. A component has 'type', and may have 'params' and 'param_groups'",
+        ),
         ({"type": "sgd", 3: 1}, "net.3: no such key. A component has 'type', and may have 'params' and 'param_groups'"),
     ],
 )

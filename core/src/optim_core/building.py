@@ -170,7 +170,11 @@ def _assembled(
         for name, component in trained.items()
     }
     for name, optimizer in optimizers.items():
-        name_parameters(optimizer, parameters[name])
+        component = trained[name]
+        if as_found:
+            optimizer.param_groups[0].setdefault("param_names", component.parameters.names_of(component.tensors))
+        else:
+            name_parameters(optimizer, parameters[name])
         match_loaded_state(optimizer)
     built = ComponentOptimizers(
         optimizers,

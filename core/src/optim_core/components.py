@@ -34,7 +34,7 @@ class Component:
 
     name: str
     module: nn.Module
-    parameters: Mapping[str, nn.Parameter]
+    parameters: NamedParameters
     tensors: Sequence[nn.Parameter]
 
     @property

@@ -48,6 +48,16 @@ class NamedParameters(Mapping[str, nn.Parameter]):
         """The parameters in order, each once; `distinct` says that `all_distinct` has found them so."""
         return self._walked if distinct or all_distinct(self.ids()) else list(self._by_name.values())
 
+    def names_of(self, tensors: Sequence[nn.Parameter]) -> list[str]:
+        """The names of some of the parameters, in their order."""
+        if tensors is self._walked:
+            # Each is there once, as `tensors()` has found.
+            names = iter(self._names)
+            paths = zip(self._prefixes, self._counts, strict=True)
+            return [prefix + name for prefix, count in paths for name in islice(names, count)]
+        name_of = {id(parameter): name for name, parameter in self._by_name.items()}
+        return [name_of[id(parameter)] for parameter in tensors]
+
     @functools.cached_property
     def _by_name(self) -> dict[str, nn.Parameter]:
         pairs = zip(self._names, self._walked, strict=True)

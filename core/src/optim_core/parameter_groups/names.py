@@ -80,7 +80,10 @@ def matched_by_name(groups: Sequence[Mapping[str, Any]], state: Mapping[str, Any
     if ours is None or ours == [group.get(NAMES) for group in saved]:
         return dict(state)
     theirs = _names_in(saved)
-    if theirs is None or any(type(key) is not int for group in saved for key in group["params"]):
+    is_matched = any(type(key) is not int for group in saved for key in group["params"])
+    if is_matched:
+        _require_kept_together(ours, saved, owner)
+    if theirs is None or is_matched:
         # By position; the names are this optimizer's.
         placed = [
             {**group, NAMES: ours[index]} if NAMES in group and index < len(ours) else group
@@ -149,6 +152,17 @@ def _require_same_groups(
         f"{owner}: the checkpoint has the same parameters in other groups: {'; '.join(parts)}. Build it with the same "
         "param_groups as the one that was saved"
     )
+
+
+def _require_kept_together(ours: Sequence[list[str]], saved: Sequence[Mapping[str, Any]], owner: str) -> None:
+    """Refuse groups that a tool has made up anew, by their parameters, of groups of others."""
+    for index, (names, group) in enumerate(zip(ours, saved, strict=False)):
+        if NAMES in group and set(names) != set(group[NAMES]):
+            raise StateMismatchError(
+                f"{owner}: group {index} has the options of a group of other parameters in the checkpoint: here "
+                f"{_listing(names)}; there {_listing(group[NAMES])}. Build it with the same param_groups as the one "
+                "that was saved"
+            )
 
 
 def _groups(found: Sequence[int], sizes: Sequence[Sequence[str]]) -> str:

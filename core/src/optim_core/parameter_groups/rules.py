@@ -11,7 +11,7 @@ from typing import Any
 from optim_core.errors import Problem
 from optim_core.spelling import nearest
 
-__all__ = ["GroupEntry", "GroupRule", "PolicyUse", "number_in", "read_group_entries"]
+__all__ = ["CONDITIONS", "EFFECTS", "GroupEntry", "GroupRule", "PolicyUse", "number_in", "read_group_entries"]
 
 CONDITIONS = ("match", "ndim", "type")
 EFFECTS = ("lr_scale", "freeze")
