@@ -156,6 +156,14 @@ def trainers(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0], default=False)
+def timm(session: nox.Session) -> None:
+    """The policies for parameter groups on timm's models, on request, as a torch of its own takes gigabytes."""
+    # timm needs torchvision, each release of which is made for certain ones of torch: pip has to choose both at once.
+    install(session, list(PLUGINS), TORCH, *group("timm"))
+    pytest(session, "tests/timm_models")
+
+
+@nox.session(python=PYTHONS[0], default=False)
 def bench(session: nox.Session) -> None:
     """Speed and memory against doing it by hand, on request: it takes minutes and wants the machine to itself.
 

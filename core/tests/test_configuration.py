@@ -392,6 +392,13 @@ def test_a_later_problem_gets_its_whole_path_and_line(write: Write) -> None:
     assert located(path, "net", "lr") == 6
 
 
+def test_an_expression_in_double_quotes_is_told_to_go_into_single_ones(write: Write) -> None:
+    path = write('net:\n  type: sgd\n  param_groups:\n    - {match: "^a\\.", weight_decay: 0}\n')
+
+    with pytest.raises(ConfigurationError, match=r"line 4: .*unknown escape character '\.'.* in single quotes"):
+        read_configuration(path)
+
+
 def test_a_problem_with_what_is_not_there_gets_the_line_it_is_missing_from(write: Write) -> None:
     path = write("net:\n  type: sgd\n  params:\n    lr: 1\nhead:\n  type: sgd\n")
 

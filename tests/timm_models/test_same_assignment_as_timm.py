@@ -55,8 +55,8 @@ def by_policies(module, policies, key=KEY, models=None, component="net"):
     """What `build_optimizers` gives each parameter of a module."""
     spec = {"type": key, "params": {**PARAMS[key], "weight_decay": DECAY}, "param_groups": policies}
     optimizer = build_optimizers(models or {component: module}, {component: spec}, uncovered="ignore")[component]
-    rates = [group.get("peak_lr", group["lr"]) for group in optimizer.param_groups]
-    return by_name(module, [{**g, "lr_scale": rate / RATE} for g, rate in zip(optimizer.param_groups, rates)])
+    rates = [(group, group.get("peak_lr", group["lr"])) for group in optimizer.param_groups]
+    return by_name(module, [{**group, "lr_scale": rate / RATE} for group, rate in rates])
 
 
 def listed(module):

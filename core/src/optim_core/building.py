@@ -238,7 +238,7 @@ def _chosen(component: Component, configuration: Configuration, manager: PluginM
 
 
 def _to_freeze(plans: Mapping[str, GroupPlan], source: ComponentSource, configuration: Configuration) -> list[Tensor]:
-    """The parameters that rules freeze and that aren't frozen yet.
+    """The parameters that rules freeze.
 
     Raises:
         ConfigurationError: a module around them counts on their gradients.
@@ -254,21 +254,21 @@ def _to_freeze(plans: Mapping[str, GroupPlan], source: ComponentSource, configur
     ]
     if problems:
         raise configuration.error(problems)
-    return [parameter for params in found.values() for parameter in params]
+    return [parameter for plan in plans.values() for parameter in plan.frozen]
 
 
 @contextlib.contextmanager
 def _frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Freeze parameters for good, unless the block raises."""
-    gradients = [parameter.grad for parameter in parameters]
+    before = [(parameter.requires_grad, parameter.grad) for parameter in parameters]
     for parameter in parameters:
         # Optimizers go by the gradient: one that is left over would be applied at every step.
         parameter.requires_grad_(False).grad = None
     try:
         yield
     except BaseException:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.requires_grad_(True).grad = gradient
+        for parameter, (was_trainable, gradient) in zip(parameters, before, strict=True):
+            parameter.requires_grad_(was_trainable).grad = gradient
         raise
 
 
@@ -319,7 +319,7 @@ def _build(
         spec, factory = configuration.specs[name], factories[name]
         try:
             plan = plans.get(name)
-            params = _chosen(component, configuration, manager) if plan is None else plan.params
+            params = _chosen(component, configuration, manager) if plan is None else plan.copied_params()
             as_found = as_found and only_default(hooks.optim_param_groups)
             if only_default(hooks.optim_build):
                 optimizer = factory.build(params)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from optim_core.components import size_of
 from optim_core.configuration import ComponentSpec
 from optim_core.errors import EvaluationModeError, StateMismatchError
 from optim_core.group_options import plain_number
@@ -238,8 +239,8 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
                     name,
                     self.specs[name].type if name in self.specs else "",
                     type(optimizer).__name__,
-                    f"{sum(p.numel() for p in tensors):,}",
-                    f"{sum(p.numel() for p in tensors if p.requires_grad):,}",
+                    f"{sum(map(size_of, tensors)):,}",
+                    f"{sum(size_of(p) for p in tensors if p.requires_grad):,}",
                     f"{rates[name]:.3g}",
                 )
             )

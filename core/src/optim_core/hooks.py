@@ -99,7 +99,7 @@ def policies_by_name(manager: pluggy.PluginManager) -> Mapping[str, Sequence[obj
     offered: dict[str, list[object]] = {}
     for implementation in manager.hook.optim_param_groups.get_hookimpls():
         names = getattr(implementation.plugin, "POLICIES", ())
-        for name in names if isinstance(names, (tuple, list, Mapping)) else ():
+        for name in [names] if isinstance(names, str) else names:
             offered.setdefault(str(name), []).append(implementation.plugin)
     return offered
 

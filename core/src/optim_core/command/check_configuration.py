@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.optim import Optimizer
 
 from optim_core.building import build_configured
@@ -189,7 +190,9 @@ def _group_problems(
         found = policy_problems(spec, manager)
         if name in optimizers and spec.param_groups:
             samples = [parameter for group in optimizers[name].param_groups for parameter in group["params"]]
-            found += option_problems(spec, factories[name], samples)
+            # Matrices and vectors may be in groups with other options; not every factory takes both.
+            both = [torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 2), (2,))]
+            found += option_problems(spec, factories[name], both, samples)
         problems += [configuration.locate(problem, spec) for problem in found]
     return problems
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from optim_core.components import size_of
 from optim_core.group_options import plain_number
 from optim_core.parameter_groups.trial import rate_option_of
 
@@ -78,7 +79,7 @@ def assignments_of(
         peak, decay = _number(rate_option_of(group)), _number(group.get("weight_decay"))
         for (rule, trainable), members in parts.items():
             shapes = tuple(() if is_lazy(tensor) else tuple(tensor.shape) for _, tensor in members)
-            size = sum(0 if is_lazy(tensor) else tensor.numel() for _, tensor in members)
+            size = sum(size_of(tensor) for _, tensor in members)
             names = tuple(name for name, _ in members)
             counts = (len(members), size)
             found.append(GroupAssignment(component, index, rule, trainable, *counts, peak, decay, names, shapes))

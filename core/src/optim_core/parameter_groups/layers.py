@@ -4,49 +4,60 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["layers_of"]
 
 # timm's mark of what belongs to the layer before it.
 _WITH_THE_LAYER_BEFORE = 99999
 _NUMBERED = re.compile(r"(.*?)(\d+)")
-# What only holds a sequence of modules.
+# What only holds modules; the first of these also says that they follow each other.
 _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
+_HEADS = ("head", "heads", "lm_head", "classifier")
+_REMEDY = "Give it a method group_matcher(coarse), or write rules with lr_scale in place of the policy"
 
 
-def layers_of(module: nn.Module, names: Iterable[str]) -> dict[str, int]:
+def layers_of(module: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, int]:
     """The layer of each parameter, counted from 0 at the input.
 
     A module's own grouping counts where it offers one: `group_matcher(coarse=False)`, by the convention of timm,
-    which returns a function from a parameter's name to a position, or regular expressions by stage. Else the
-    layers are the outermost submodules with a number for a name, or with names that differ in a number at the end
-    only and of one class; what is registered before them is the first layer, what is registered after them the
-    last, and what is between belongs to the one before it.
+    which returns a function from a parameter's name to a position, or regular expressions by stage. Else the layers
+    are found in its structure, in the order in which it is registered:
+
+    - the outermost submodules with a number for a name, or with names that differ in a number at the end only and of
+      one class; those without parts of their own only where no other has any;
+    - in place of such a one, the modules of a Sequential in it that are of one class and have parts (the blocks of a
+      stage); and the layers of a submodule's own grouping;
+    - a layer of norms or biases only is a part of the one before it, as is what lies between layers;
+    - what comes before them all is the first layer; what comes after them, and a head wherever it is, the last.
 
     Args:
         module: whose parameters they are.
-        names: of its parameters, in the order of the module.
+        parameters: by name, in the order of the module.
 
     Raises:
         ValueError: the module has neither, or its own grouping is of no use.
     """
+    module = _uncompiled(module)
+    grouping = _own_grouping(module, list(parameters))
+    return _by_structure(module, parameters) if grouping is None else grouping
+
+
+def _own_grouping(module: nn.Module, names: Sequence[str]) -> dict[str, int] | None:
+    """The layers by a module's own grouping; None where it offers none."""
     matcher = getattr(module, "group_matcher", None)
-    if callable(matcher):
-        return _by_own_grouping(matcher(coarse=False), list(names))
-    return _by_numbers(module, list(names))
-
-
-def _by_own_grouping(grouping: Any, names: Sequence[str]) -> dict[str, int]:
-    place_of = grouping if callable(grouping) else _place_by_expressions(grouping)
-    places: dict[str, tuple[float, ...]] = {}
-    for name in names:
-        place = place_of(name)
-        if place is not None:
-            places[name] = tuple(map(float, place if isinstance(place, Iterable) else (place,)))
+    if not callable(matcher):
+        return None
+    try:
+        grouping = matcher(coarse=False)
+        place_of = grouping if callable(grouping) else _place_by_expressions(grouping)
+        places = {name: _as_place(place) for name in names if (place := place_of(name)) is not None}
+    except (re.error, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"nothing can be made of the group_matcher() of {type(module).__name__}: {error}") from error
     numbers: dict[tuple[float, ...], int] = {}
     layer = -1
     for place in sorted(set(places.values())):
@@ -57,16 +68,17 @@ def _by_own_grouping(grouping: Any, names: Sequence[str]) -> dict[str, int]:
     return {name: numbers[places[name]] if name in places else max(layer, 0) for name in names}
 
 
+def _as_place(place: Any) -> tuple[float, ...]:
+    return tuple(map(float, place if isinstance(place, Iterable) else (place,)))
+
+
 def _place_by_expressions(stages: Any) -> Callable[[str], Iterable[float]]:
     if not isinstance(stages, Mapping):
-        raise ValueError(f"group_matcher() returned a {type(stages).__name__}, neither a mapping nor a function")
+        raise ValueError(f"it returned a {type(stages).__name__}, neither a mapping nor a function")
     expressions: list[tuple[re.Pattern[str], int, Sequence[float]]] = []
     for stage, entry in enumerate(stages.values()):
         pairs = [(entry, ())] if isinstance(entry, str) else entry or ()
-        try:
-            expressions += [(re.compile(expression), stage, tuple(suffix or ())) for expression, suffix in pairs]
-        except (re.error, TypeError, ValueError) as error:
-            raise ValueError(f"group_matcher() returned {entry!r}, of which nothing can be made: {error}") from error
+        expressions += [(re.compile(expression), stage, tuple(suffix or ())) for expression, suffix in pairs]
 
     def place_of(name: str) -> Iterable[float]:
         for expression, stage, suffix in expressions:
@@ -78,56 +90,148 @@ def _place_by_expressions(stages: Any) -> Callable[[str], Iterable[float]]:
     return place_of
 
 
-def _by_numbers(module: nn.Module, names: Sequence[str]) -> dict[str, int]:
-    blocks = list(_numbered_submodules(module, ""))
-    owner_of = {block: block for block in blocks}
-    owners = [_owner(name, owner_of) for name in names]
-    if not any(owners):
+@dataclass(frozen=True)
+class _Segment:
+    """A part of a module that is one layer, or several by a grouping of its own.
+
+    Attributes:
+        path: with a dot at the end.
+        module: what is there.
+        within: the path of the numbered submodule that it is a block of; its own where it is that.
+    """
+
+    path: str
+    module: nn.Module
+    within: str
+
+
+def _by_structure(module: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, int]:
+    segments = [segment for path, child in _numbered_submodules(module) for segment in _segments_in(path, child)]
+    index_of = {segment.path: index for index, segment in enumerate(segments)}
+    first_within: dict[str, int] = {}
+    for index, segment in enumerate(segments):
+        first_within.setdefault(segment.within, index)
+    heads = tuple(f"{name}." for name in _HEADS)
+    owners: dict[str, int | None] = {}
+    current = -1
+    for name in parameters:
+        own, outer = _innermost(name, index_of), _innermost(name, first_within)
+        if own is not None:
+            current = own
+        elif outer is not None:
+            # Beside the blocks of a stage: with the first, or with the one before.
+            current = max(current, outer)
+        owners[name] = own if own is not None else outer if outer is None else current
+    owned = [name for name, owner in owners.items() if owner is not None]
+    if not owned:
         raise ValueError(
-            "its layers are not known: it has no method group_matcher() and no numbered submodules with parameters, "
-            "such as blocks.0, blocks.1"
+            "its layers are not known: it has no group_matcher() and no numbered submodules with parameters, such as "
+            f"blocks.0, blocks.1. {_REMEDY}"
         )
-    last = max(index for index, owner in enumerate(owners) if owner)
-    layers: dict[str, int] = {}
-    numbers: dict[str, int] = {}
-    current = "before"
-    for index, (name, owner) in enumerate(zip(names, owners, strict=True)):
-        if owner:
-            current = owner
-        elif index > last:
-            current = "after"
-        # A block may come back, where a parameter of it stands elsewhere as well.
-        layers[name] = numbers.setdefault(current, len(numbers))
-    return layers
+    places = _places_of_segments(segments, owners, parameters)
+    last = max(index for index, name in enumerate(parameters) if owners[name] is not None)
+    found: dict[str, tuple[int, int]] = {}
+    here = (-1, 0)
+    for index, (name, owner) in enumerate(owners.items()):
+        if owner is not None:
+            here = places[name]
+        is_above = index > last or (owner is None and name.startswith(heads))
+        found[name] = (len(segments), 0) if is_above else here
+    numbers = {place: number for number, place in enumerate(sorted(set(found.values())))}
+    return {name: numbers[place] for name, place in found.items()}
 
 
-def _owner(name: str, blocks: Mapping[str, str]) -> str | None:
-    """The numbered submodule that a parameter is in, by its path with a dot at the end."""
-    end = name.find(".")
+def _places_of_segments(
+    segments: Sequence[_Segment], owners: Mapping[str, int | None], parameters: Mapping[str, Tensor]
+) -> dict[str, tuple[int, int]]:
+    """The place of each parameter that a segment has: the segment's number, and the layer within it."""
+    members: dict[int, list[str]] = {}
+    for name, owner in owners.items():
+        if owner is not None:
+            members.setdefault(owner, []).append(name)
+    places: dict[str, tuple[int, int]] = {}
+    before: tuple[int, int] | None = None
+    for index, names in sorted(members.items()):
+        segment = segments[index]
+        inner = {name: name[len(segment.path) :] for name in names if name.startswith(segment.path)}
+        grouping = _own_grouping(segment.module, list(inner.values())) or {}
+        only_norms = all(_has_few_dimensions(parameters[name]) for name in names)
+        for name in names:
+            joins = before is not None and only_norms and not grouping
+            places[name] = before if joins and before else (index, grouping.get(inner.get(name, ""), 0))
+        before = max(places[name] for name in names)
+    return places
+
+
+def _has_few_dimensions(parameter: Tensor) -> bool:
+    # Of what a lazy module is still to make, the dimensions aren't known.
+    return not hasattr(parameter, "materialize") and parameter.ndim <= 1
+
+
+def _innermost(name: str, paths: Mapping[str, int]) -> int | None:
+    """What the longest of the paths stands for that a parameter's name begins with."""
+    end = name.rfind(".")
     while end >= 0:
-        if name[: end + 1] in blocks:
-            return blocks[name[: end + 1]]
-        end = name.find(".", end + 1)
+        if name[: end + 1] in paths:
+            return paths[name[: end + 1]]
+        end = name.rfind(".", 0, end)
     return None
 
 
-def _numbered_submodules(module: nn.Module, prefix: str) -> Iterator[str]:
-    """The paths of the outermost numbered submodules, in order, with a dot at the end."""
+def _numbered_submodules(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The paths of the outermost numbered submodules, and of those with a grouping of their own, in order."""
+    found = list(_outermost(module, ""))
+    with_parts = [(path, child) for path, child in found if _has_parts(child)]
+    return with_parts or found
+
+
+def _outermost(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     series = _series_among(module)
-    for name, child in module.named_children():
+    for name, child in _children(module):
         path = f"{prefix}{name}."
-        if name.isdigit() or name in series:
-            yield path
+        if name.isdigit() or name in series or callable(getattr(child, "group_matcher", None)):
+            yield path, child
         else:
-            yield from _numbered_submodules(child, path)
+            yield from _outermost(child, path)
+
+
+def _segments_in(path: str, module: nn.Module) -> list[_Segment]:
+    """The blocks in a numbered submodule, if it is a stage; or the submodule itself."""
+    if callable(getattr(module, "group_matcher", None)):
+        return [_Segment(path, module, path)]
+    sequences = [(path, module), *((f"{path}{name}.", child) for name, child in _children(module))]
+    for start, sequence in sequences:
+        blocks = list(_children(sequence))
+        if type(sequence).__name__ == "Sequential" and len(blocks) > 1 and _are_alike(child for _, child in blocks):
+            return [_Segment(f"{start}{name}.", block, path) for name, block in blocks]
+    return [_Segment(path, module, path)]
+
+
+def _are_alike(modules: Iterable[nn.Module]) -> bool:
+    """Whether modules are of one class, no mere containers, and have parts."""
+    each = list(modules)
+    kinds = {kind.__name__ for module in each for kind in type(module).__mro__}
+    return len(set(map(type, each))) == 1 and kinds.isdisjoint(_CONTAINERS) and all(map(_has_parts, each))
+
+
+def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return ((name, _uncompiled(child)) for name, child in module.named_children())
+
+
+def _uncompiled(module: Any) -> Any:
+    """What torch.compile has wrapped, of which there is nothing in the names as they are written."""
+    return getattr(module, "_orig_mod", module)
+
+
+def _has_parts(module: nn.Module) -> bool:
+    return next(module.children(), None) is not None
 
 
 def _series_among(module: nn.Module) -> set[str]:
-    """The children whose names differ in a number at the end only, at least two of one class with parts of its own."""
+    """The children whose names differ in a number at the end only, at least two of one class with parts."""
     series: dict[tuple[str, type], list[str]] = {}
-    for name, child in module.named_children():
+    for name, child in _children(module):
         found = _NUMBERED.fullmatch(name)
-        is_block = type(child).__name__ not in _CONTAINERS and next(child.children(), None) is not None
-        if found and is_block:
+        if found and type(child).__name__ not in _CONTAINERS and _has_parts(child):
             series.setdefault((found[1], type(child)), []).append(name)
     return {name for names in series.values() if len(names) > 1 for name in names}

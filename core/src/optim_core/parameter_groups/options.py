@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from optim_core.arguments import convert_arguments
@@ -13,18 +15,20 @@ from optim_core.errors import Problem
 from optim_core.group_options import plain_number
 from optim_core.parameter_groups.rules import EFFECTS, number_in
 from optim_core.parameter_groups.settings import Setting
-from optim_core.parameter_groups.trial import GroupTrial
+from optim_core.parameter_groups.trial import Case, GroupTrial
 from optim_core.schedule_state import PEAK, STEP
 from optim_core.signatures import signature_of
 from optim_core.spelling import nearest
 
-__all__ = ["converted_options", "same_option"]
+__all__ = ["comparable", "converted_options", "same_option"]
+
+CasesOf = Callable[[Setting], Collection[Case]]
 
 _OF_SCHEDULES = (STEP, "initial_lr")
 
 
 def converted_options(
-    settings: Iterable[Setting], trial: GroupTrial, factory: type
+    settings: Iterable[Setting], trial: GroupTrial, factory: type, cases_of: CasesOf
 ) -> tuple[list[Mapping[str, Any]], list[Problem]]:
     """The options of each setting as an optimizer's groups have them, and what is wrong with them.
 
@@ -32,26 +36,24 @@ def converted_options(
         settings: what entries set.
         trial: what the optimizer's groups have.
         factory: the class of the factory, whose arguments of these names say what is right.
+        cases_of: the cases of the trial that a setting is for.
 
     Returns:
         The options, in the settings' order, and problems, whose paths are those of the entries.
     """
     results: list[Mapping[str, Any]] = []
     problems: list[Problem] = []
-    tried: list[tuple[str, Mapping[str, Any]]] = []
     for setting in settings:
-        converted, found = _converted(setting, trial, factory)
+        cases = cases_of(setting)
+        converted, found = _converted(setting, trial, factory, cases)
         results.append(converted)
-        written = (setting.path, setting.options)
-        if setting.lr_scale != 1 and "lr" not in trial.names:
+        if setting.lr_scale != 1 and "lr" not in trial.names(cases):
             found.append(Problem("lr_scale", "the optimizer's groups have no rate ('lr') to be scaled"))
-        if converted and not found and trial.refusal is None and written not in tried:
-            tried.append(written)
-            found = trial.problems_of(converted)
+        if converted and not found and trial.refusal is None:
+            found = trial.problems_of(converted, cases)
         problems += [problem.below(setting.path) for problem in found]
     unique = list(dict.fromkeys(problems))
-    needed = [setting for setting in settings if setting.options or setting.lr_scale != 1]
-    if trial.refusal is not None and needed:
+    if trial.refusal is not None and any(setting.options or setting.lr_scale != 1 for setting in settings):
         message = f"the optimizer takes no parameter groups: {trial.refusal}"
         unique.append(Problem("param_groups", message, "Only 'freeze' can be used with it, or another optimizer"))
     return results, unique
@@ -59,30 +61,38 @@ def converted_options(
 
 def same_option(first: Any, second: Any) -> bool:
     """Whether two values of an option are the same to an optimizer."""
-    first, second = plain_number(first), plain_number(second)
-    if isinstance(first, Tensor) or isinstance(second, Tensor):
-        return first is second
-    if isinstance(first, bool) is not isinstance(second, bool):
-        return False
-    return bool(first == second)
+    return comparable(first) == comparable(second)
 
 
-def _converted(setting: Setting, trial: GroupTrial, factory: type) -> tuple[dict[str, Any], list[Problem]]:
+def comparable(value: Any) -> Hashable:
+    """A value of an option so that it is equal to others that are the same to an optimizer: 0 to 0.0, not to False."""
+    value = plain_number(value)
+    if isinstance(value, (tuple, list)):
+        return tuple(map(comparable, value))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return "number", value
+    return type(value).__name__, repr(value) if not isinstance(value, Tensor) else str(id(value))
+
+
+def _converted(
+    setting: Setting, trial: GroupTrial, factory: type, cases: Collection[Case]
+) -> tuple[dict[str, Any], list[Problem]]:
     converted: dict[str, Any] = {}
     problems: list[Problem] = []
+    known = [name for name in trial.names(cases) if name not in _OF_SCHEDULES]
     for written, value in setting.options.items():
-        name = "lr" if written == PEAK and PEAK not in trial.names else written
-        if name not in trial.names or name in _OF_SCHEDULES:
-            problems.append(_unknown(written, trial))
+        name = "lr" if written == PEAK and trial.has_peak else written
+        if name not in known:
+            problems.append(_unknown(written, known))
             continue
-        value, found = _value(name, value, trial, factory)
-        problems += [problem if written == name else problem.below(written) for problem in found]
+        default = next(options[name] for case in cases if name in (options := trial.options[case]))
+        value, found = _value(name, value, default, factory)
+        problems += [replace(problem, path=written) if name != written else problem for problem in found]
         converted[name] = value
     return converted, problems
 
 
-def _unknown(name: str, trial: GroupTrial) -> Problem:
-    known = [known for known in trial.names if known not in _OF_SCHEDULES]
+def _unknown(name: str, known: Sequence[str]) -> Problem:
     near = nearest(name, [*known, *EFFECTS])
     hint = "Did you mean " + " or ".join(map(repr, near)) + "?" if near else f"Its groups have {', '.join(known)}"
     if "lr" in known and name.endswith("_lr"):
@@ -90,16 +100,17 @@ def _unknown(name: str, trial: GroupTrial) -> Problem:
     return Problem(name, "the optimizer's groups have no such option", hint)
 
 
-def _value(name: str, value: Any, trial: GroupTrial, factory: type) -> tuple[Any, list[Problem]]:
+def _value(name: str, value: Any, default: Any, factory: type) -> tuple[Any, list[Problem]]:
     if name == "lr":
         rate = number_in(plain_number(value))
         if rate is None or not 0 <= rate < math.inf:
             return value, [Problem(name, f"= {value!r}: must be a finite number, zero or more")]
-        return rate, []
-    default = next(options[name] for options in trial.options.values() if name in options)
+        # Where rates are tensors, for compiled steps and captured graphs, this one is, too.
+        return torch.full_like(default, rate) if isinstance(default, Tensor) else rate, []
     if name in signature_of(factory).validators:
         converted, problems = convert_arguments(factory, {name: value})
-        return converted.get(name, value), problems
+        value = converted.get(name, value)
+        return _like(name, value, default) if type(value) in (int, float) and not problems else (value, problems)
     return _like(name, value, default)
 
 
@@ -111,9 +122,10 @@ def _like(name: str, value: Any, default: Any) -> tuple[Any, list[Problem]]:
         return value, [] if fits else [Problem(name, f"= {value!r}: must be true or false")]
     if isinstance(default, (int, float)):
         number = number_in(value)
-        if number is None or math.isnan(number):
+        if number is None or math.isnan(number) or (math.isinf(number) and isinstance(value, int)):
             return value, [Problem(name, f"= {value!r}: must be a number")]
-        return value if isinstance(value, (int, float)) else number, []
+        # Where groups have a whole number for want of a dot, others may have any.
+        return value if isinstance(value, int) and isinstance(default, int) else number, []
     if isinstance(default, (tuple, list)):
         if not isinstance(value, (tuple, list)) or len(value) != len(default):
             return value, [Problem(name, f"= {value!r}: must be a list of {len(default)}")]

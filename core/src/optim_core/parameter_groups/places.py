@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from optim_core.components import Component
 from optim_core.errors import Problem
-from optim_core.parameter_groups.rules import CONDITIONS, GroupRule
+from optim_core.parameter_groups.rules import CONDITIONS, GroupRule, written_name
 from optim_core.spelling import nearest
 
 __all__ = ["Places"]
@@ -65,10 +65,10 @@ class Places:
 
     @functools.cached_property
     def _all_names(self) -> dict[int, list[str]]:
-        """All names of each parameter, by `id`: of one that the module uses twice there are two."""
+        """All names of each parameter, by `id`: of one that the module uses twice, and as they are and are written."""
         names: dict[int, list[str]] = {}
         for path, parameter, _ in self._each():
-            names.setdefault(id(parameter), []).append(path)
+            names.setdefault(id(parameter), []).extend(dict.fromkeys((path, written_name(path))))
         return names
 
     @functools.cached_property
@@ -95,7 +95,8 @@ class Places:
         """What there is to say of a condition that no parameter meets, and what may have been meant."""
         if condition == "ndim":
             there = sorted({parameter.ndim for parameter in self.named.values()})
-            return f"= {rule.ndim}: no parameter has so many dimensions", f"There are {', '.join(map(str, there))}"
+            message = f"= {rule.ndim}: no parameter has so many dimensions"
+            return message, _suggestion([], [str(number) for number in there])
         if condition == "type":
             kinds = sorted({type(module).__name__ for _, _, module in self._each()})
             return f"= {rule.type!r}: no module with parameters is one", _suggestion(nearest(rule.type, kinds), kinds)
@@ -130,6 +131,8 @@ def _as_text(expression: str) -> str:
 
 
 def _suggestion(near: Sequence[str], there: Sequence[str]) -> str:
+    if not there:
+        return "The module has no parameters"
     if near:
         return "Did you mean " + " or ".join(map(repr, near[:3])) + "?"
     more = f" and {len(there) - _MOST_LISTED} more" if len(there) > _MOST_LISTED else ""

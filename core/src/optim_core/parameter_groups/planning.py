@@ -15,11 +15,11 @@ from optim_core.components import Component
 from optim_core.configuration import ComponentSpec
 from optim_core.errors import InvalidArgumentsError, Problem
 from optim_core.factory import OptimizerFactory
-from optim_core.group_options import plain_number
-from optim_core.parameter_groups.options import converted_options, same_option
+from optim_core.group_options import own_copy, plain_number
+from optim_core.parameter_groups.options import comparable, converted_options, same_option
 from optim_core.parameter_groups.places import Places
 from optim_core.parameter_groups.settings import Setting, settings_of, settings_of_rules
-from optim_core.parameter_groups.trial import GroupTrial, kind_of, rate_option_of, tried_groups
+from optim_core.parameter_groups.trial import Case, GroupTrial, kind_of, rate_option_of, tried_groups
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
 __all__ = ["GroupPlan", "lost_options", "option_problems", "plan_groups"]
@@ -38,6 +38,10 @@ class GroupPlan:
     params: Sequence[Any]
     rules: Mapping[str, str]
     frozen: Sequence[Tensor]
+
+    def copied_params(self) -> list[Any]:
+        """What to give a factory: optimizers make the very dictionaries their own."""
+        return [dict(entry) if isinstance(entry, dict) else entry for entry in self.params]
 
 
 def plan_groups(
@@ -68,26 +72,52 @@ def plan_groups(
     settings, problems = settings_of(spec, places, manager)
     if factory is None:
         return None, problems
+    if not any(group["params"] for group in base):
+        # There is nothing to build an optimizer over.
+        return (None if problems else GroupPlan(base, {}, ())), problems
     try:
         trial = tried_groups(factory, base, plain=plain)
     except (ValueError, TypeError) as error:
         return None, [*problems, *_of_the_optimizer(error)]
-    options, wrong = converted_options(settings, trial, type(factory))
+    case_of = {id(p): (index, kind_of(p)) for index, group in enumerate(base) for p in group["params"]}
+
+    def cases_of(setting: Setting) -> Collection[Case]:
+        own = dict.fromkeys(case_of[id(p)] for p in setting.params if id(p) in case_of)
+        # What the factory leaves out is none of a rule's business.
+        return [case for case in own if trial.options[case]] or [case for case, found in trial.options.items() if found]
+
+    options, wrong = converted_options(settings, trial, type(factory), cases_of)
     if problems or wrong:
         return None, [*problems, *wrong]
     return _planned(base, plain, places, settings, options, trial), []
 
 
-def option_problems(spec: ComponentSpec, factory: OptimizerFactory, samples: Iterable[Tensor]) -> list[Problem]:
+def option_problems(
+    spec: ComponentSpec, factory: OptimizerFactory, samples: Sequence[Tensor], fewer: Sequence[Tensor]
+) -> list[Problem]:
     """What is wrong with the options of a component's rules, as far as that can be told without a model.
 
     Args:
         spec: with the rules.
         factory: constructed from the component's params.
-        samples: parameters that the factory can build over.
+        samples: parameters of several kinds.
+        fewer: parameters that the factory can build over, where it can't over those.
     """
-    trial = tried_groups(factory, [{"params": list(samples)}], plain=True)
-    return converted_options(settings_of_rules(spec), trial, type(factory))[1]
+    try:
+        trial = tried_groups(factory, [{"params": samples}], plain=True)
+    except Exception:
+        # Whatever a stranger's build raises: of these others it is known that it doesn't.
+        trial = tried_groups(factory, [{"params": fewer}], plain=True)
+    problems: list[Problem] = []
+    for setting in settings_of_rules(spec):
+        # It may be for parameters of one kind only, which will be told with a model.
+        found = [_wrong_for(case, setting, trial, type(factory)) for case in trial.options]
+        problems += sorted(found, key=len)[0] if found else []
+    return list(dict.fromkeys(problems))
+
+
+def _wrong_for(case: Case, setting: Setting, trial: GroupTrial, factory: type) -> list[Problem]:
+    return converted_options([setting], trial, factory, lambda _: [case])[1]
 
 
 def lost_options(plan: GroupPlan, optimizer: Optimizer) -> str | None:
@@ -111,6 +141,8 @@ def lost_options(plan: GroupPlan, optimizer: Optimizer) -> str | None:
 
 def _is_about(found: Any, wanted: Any) -> bool:
     found, wanted = plain_number(found), plain_number(wanted)
+    if isinstance(found, (tuple, list)) and isinstance(wanted, (tuple, list)) and len(found) == len(wanted):
+        return all(map(_is_about, found, wanted))
     if type(found) is float or type(wanted) is float:
         return isinstance(found, (int, float)) and math.isclose(found, wanted, rel_tol=1e-6)
     return isinstance(wanted, Tensor) or bool(found == wanted)
@@ -128,6 +160,8 @@ def _as_groups(given: Iterable[Any]) -> tuple[list[dict[str, Any]], bool]:
     plain = not (entries and isinstance(entries[0], Mapping))
     groups = [{"params": entries}] if plain else [dict(group) for group in entries]
     for group in groups:
+        if "params" not in group:
+            raise ValueError("an implementation of the hook optim_param_groups returned a group without 'params'")
         params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         group["params"] = [item[1] if isinstance(item, tuple) else item for item in params]
         group.pop("param_names", None)
@@ -146,20 +180,23 @@ def _planned(
     for number, setting in enumerate(settings):
         for parameter in setting.params:
             of_parameter[id(parameter)] = (*of_parameter.get(id(parameter), ()), number)
-    # By base group, kind and settings: what makes a group one with others, and its options.
-    made: dict[tuple[int, Hashable, tuple[int, ...]], tuple[Hashable, dict[str, Any]]] = {}
+    # By base group, kind and settings: the options to give a group, and all that it then has.
+    made: dict[tuple[int, Hashable, tuple[int, ...]], tuple[dict[str, Any], Hashable]] = {}
     groups: dict[Hashable, dict[str, Any]] = {}
     for index, group in enumerate(base):
         own = {name: value for name, value in group.items() if name != "params"}
         for parameter in group["params"]:
-            case = (index, kind_of(parameter), of_parameter.get(id(parameter), ()))
+            numbers = of_parameter.get(id(parameter), ())
+            case = (index, kind_of(parameter), numbers)
             if case not in made:
-                mine = [settings[number] for number in case[2]]
-                changed = _together(mine, [options[number] for number in case[2]], trial.options[case[:2]])
-                same = tuple(sorted((name, repr(plain_number(value))) for name, value in changed.items()))
-                made[case] = (index, same), own | changed
-            merges_by, whole = made[case]
-            groups.setdefault(merges_by, {"params": [], **whole})["params"].append(parameter)
+                unchanged = trial.options[case[:2]] or next(filter(None, trial.options.values()), {})
+                changed = _together([settings[n] for n in numbers], [options[n] for n in numbers], unchanged)
+                whole = {name: comparable(value) for name, value in {**own, **unchanged, **changed}.items()}
+                made[case] = own | changed, tuple(sorted(whole.items()))
+                groups.setdefault(made[case][1], {"params": []})
+                # Of another kind, or base group, may have by itself what this one has to be given.
+                groups[made[case][1]].update(made[case][0])
+            groups[made[case][1]]["params"].append(parameter)
     # First what has the configured rate: the first group's is the one that is logged.
     ordered = sorted(groups.values(), key=lambda group: (len(group) > 1, "lr" in group))
     params: Sequence[Any] = ordered
@@ -181,4 +218,6 @@ def _together(
     scale = math.prod(setting.lr_scale for setting in settings)
     if scale != 1 and "lr" in unchanged:
         together["lr"] = together.get("lr", unchanged["lr"]) * scale
+    elif "lr" in together:
+        together["lr"] = own_copy(together["lr"])
     return {name: value for name, value in together.items() if not same_option(value, unchanged.get(name))}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optim_core.hook_specifications import hookimpl
 from optim_core.parameter_groups.layers import layers_of
-from optim_core.parameter_groups.rules import number_in
+from optim_core.parameter_groups.rules import number_in, written_name
 
 if TYPE_CHECKING:
     import torch
@@ -21,19 +21,21 @@ def no_weight_decay(module: nn.Module, argument: Any) -> list[dict[str, Any]]:
     """No weight decay on what has at most one dimension, on biases, and on what the module lists itself.
 
     A module lists names in a method `no_weight_decay()`, by the convention of timm: they may have wildcards, as
-    file names do. Where the component has no such method, those of its submodules are asked.
+    file names do. Where the component follows that convention in no way, its submodules are asked.
 
     Raises:
         ValueError: there is an argument; it takes none.
     """
     if argument not in (None, True):
         raise ValueError(f"takes no argument, not {argument!r}")
+    parameters = dict(module.named_parameters())
+    _require_known_dimensions(parameters.values())
     listed = list(_listed_names(module, ""))
     exact = {name for name in listed if not any(sign in name for sign in "*?[")}
     patterns = [name for name in listed if name not in exact]
     spared = [
         parameter
-        for name, parameter in module.named_parameters()
+        for name, parameter in ((written_name(name), p) for name, p in parameters.items())
         if parameter.ndim <= 1
         or name.rpartition(".")[2] == "bias"
         or name in exact
@@ -54,9 +56,11 @@ def layer_decay(module: nn.Module, argument: Any) -> list[dict[str, Any]]:
     factor = number_in(argument)
     if factor is None or not 0 < factor <= 1:
         raise ValueError(f"= {argument!r}: must be a factor above 0, at most 1, as in {{layer_decay: 0.75}}")
-    parameters = dict(module.named_parameters())
+    parameters = {written_name(name): parameter for name, parameter in module.named_parameters()}
     layers = layers_of(module, parameters)
     last = max(layers.values(), default=0)
+    if not last:
+        raise ValueError("all parameters are in one layer, so that there is nothing to decay")
     by_layer: dict[int, list[torch.Tensor]] = {}
     for name, layer in layers.items():
         by_layer.setdefault(layer, []).append(parameters[name])
@@ -81,8 +85,23 @@ class CorePolicies:
 
 def _listed_names(module: nn.Module, prefix: str) -> Iterator[str]:
     listing = getattr(module, "no_weight_decay", None)
-    if callable(listing):
-        yield from (f"{prefix}{name}" for name in listing())
+    names = listing() if callable(listing) else listing
+    if isinstance(names, (set, frozenset, list, tuple)):
+        yield from (f"{prefix}{name}" for name in names)
         return
+    if callable(listing):
+        kind = type(module).__name__
+        raise ValueError(f"no_weight_decay() of {kind} returned {names!r}, not a set of the names of parameters")
+    if callable(getattr(module, "group_matcher", None)):
+        return  # by timm's convention, which says of the whole model what there is to say
     for name, child in module.named_children():
-        yield from _listed_names(child, f"{prefix}{name}.")
+        yield from _listed_names(child, written_name(f"{prefix}{name}."))
+
+
+def _require_known_dimensions(parameters: Iterable[torch.Tensor]) -> None:
+    # What a lazy module is still to make can be told by the method that makes it; it says it is a vector.
+    if any(hasattr(parameter, "materialize") for parameter in parameters):
+        raise ValueError(
+            "the module has parameters whose dimensions are not known yet. Run the model once on a batch before its "
+            "optimizers are built"
+        )

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from optim_core.errors import Problem
 from optim_core.spelling import nearest
 
-__all__ = ["CONDITIONS", "EFFECTS", "GroupEntry", "GroupRule", "PolicyUse", "number_in", "read_group_entries"]
+__all__ = [
+    "CONDITIONS",
+    "EFFECTS",
+    "GroupEntry",
+    "GroupRule",
+    "PolicyUse",
+    "number_in",
+    "read_group_entries",
+    "written_name",
+]
 
 CONDITIONS = ("match", "ndim", "type")
 EFFECTS = ("lr_scale", "freeze")
@@ -144,8 +153,9 @@ def _rule(path: str, item: Mapping[str, Any], problems: list[Problem]) -> GroupR
     freeze = item.get("freeze", False)
     if not isinstance(freeze, bool):
         refuse("freeze", f"= {freeze!r}: must be true or false")
-    if "lr" in item and "lr_scale" in item:
-        refuse("lr_scale", "can't be given together with lr: each says what the rate is")
+    rates = [key for key in ("lr", "peak_lr", "lr_scale") if key in item]
+    if len(rates) > 1:
+        refuse(rates[-1], f"can't be given together with {rates[0]}: each says what the rate is")
     options = {key: value for key, value in item.items() if key not in (*CONDITIONS, *EFFECTS)}
     for key in _NOT_OPTIONS:
         if key in options:
@@ -167,8 +177,17 @@ def _fault_of(expression: str) -> str | None:
     return None
 
 
-def number_in(value: Hashable) -> float | None:
+def number_in(value: object) -> float | None:
     """A number, also where it is written as text, such as 1e-4; None of anything else."""
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number and not (isinstance(value, str) and _EXPONENT.fullmatch(value)):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf
+
+
+def written_name(name: str) -> str:
+    """A parameter's name as a person writes it: without what torch.compile puts into it."""
+    return name.replace("_orig_mod.", "")

@@ -93,10 +93,16 @@ def _offered(use: PolicyUse, manager: pluggy.PluginManager) -> Any:
         hint = "Did you mean " + " or ".join(map(repr, near)) + f"? {known}" if near else known
         return Problem(use.path, f"no policy is called {use.name!r}", hint)
     if len(plugins) > 1:
-        names = " and by ".join(str(manager.get_name(plugin)) for plugin in plugins)
+        names = " and by ".join(_name_of(plugin, manager) for plugin in plugins)
         hint = "Uninstall one of them, or block its distribution"
         return Problem(use.path, f"the policy {use.name!r} is offered by {names}", hint)
     return plugins[0]
+
+
+def _name_of(plugin: object, manager: pluggy.PluginManager) -> str:
+    """The name that a plugin is registered by; its class, where that is only a number."""
+    name = str(manager.get_name(plugin))
+    return type(plugin).__name__ if name.isdigit() else name
 
 
 def _asked(
@@ -114,46 +120,56 @@ def _asked(
         problems += [problem.below(f"{use.path}.{use.name}") for problem in error.problems]
         return []
     except (ValueError, TypeError) as error:
-        problems.append(Problem(f"{use.path}.{use.name}", str(error), cause=error))
+        problems.append(Problem(f"{use.path}.{use.name}", " ".join(str(error).split()), cause=error))
         return []
     except Exception as error:
         error.add_note(f"raised by the policy {use.name!r} of component {spec.component!r}")
         raise
-    wrong = _fault_of(groups, places)
+    listed = _listed(groups)
+    wrong = _fault_of(listed, places)
     if wrong:
         problems.append(Problem(use.path, f"the policy {use.name!r} returned {wrong}", "Its author must mend that"))
         return []
     settings = []
-    for group in groups:
+    for group in listed:
         options = {name: value for name, value in group.items() if name not in _OWN}
         label = f"{use.name} ({group['label']})" if group.get("label") else use.name
-        scale, freeze = float(group.get("lr_scale", 1.0)), bool(group.get("freeze", False))
-        settings.append(Setting(use.path, label, options, scale, freeze, _tensors(group["params"])))
+        scale, freeze = float(group.get("lr_scale", 1.0)), group.get("freeze", False)
+        settings.append(Setting(use.path, label, options, scale, freeze, group["params"]))
     return settings
 
 
 _OWN = ("params", "param_names", "lr_scale", "freeze", "label")
 
 
-def _tensors(params: Any) -> list[Any]:
-    return [params] if isinstance(params, Tensor) else list(params)
+def _listed(groups: Any) -> Any:
+    """What a policy has returned, with what can be gone through once only as lists."""
+    if not isinstance(groups, Iterable) or isinstance(groups, Mapping):
+        return groups
+    listed = list(groups)
+    for index, group in enumerate(listed):
+        if isinstance(group, Mapping) and isinstance(group.get("params"), Iterable):
+            params = group["params"]
+            listed[index] = {**group, "params": [params] if isinstance(params, Tensor) else list(params)}
+    return listed
 
 
 def _fault_of(groups: Any, places: Places) -> str | None:
     """What keeps the result of a policy from being used, in words."""
-    if not isinstance(groups, (list, tuple)) or not all(isinstance(group, Mapping) for group in groups):
+    if not isinstance(groups, list) or not all(isinstance(group, Mapping) for group in groups):
         return f"{type(groups).__name__}, not a list of dictionaries"
     seen: set[int] = set()
     for group in groups:
-        if "params" not in group or not isinstance(group["params"], (Tensor, Iterable)):
+        if not isinstance(group.get("params"), list):
             return "a group without a list of 'params'"
         if not all(isinstance(name, str) for name in group):
             return "a group with an option whose name is no string"
         scale = number_in(group.get("lr_scale", 1.0))
         if scale is None or not 0 <= scale < math.inf:
             return f"lr_scale = {group['lr_scale']!r}, which is no finite number of zero or more"
-        # What can be listed once only is listed now.
-        tensors = _tensors(group["params"])
+        if not isinstance(group.get("freeze", False), bool):
+            return f"freeze = {group['freeze']!r}, which is neither True nor False"
+        tensors = group["params"]
         if any(id(tensor) not in places.name_of for tensor in tensors):
             return "something that is no parameter of the component"
         ids = {id(tensor) for tensor in tensors}
