@@ -74,8 +74,9 @@ def only_fake_distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(autouse=True)
 def _clean_process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has its own hook manager, and leaves nothing in the process-wide registry."""
+    """Each test has its own hook manager, and finds and leaves nothing in the process-wide registry."""
     monkeypatch.setattr(hooks, "_manager", None)
+    OPTIMIZER_BUILDER_REGISTRY.refresh()
     yield
     for entry in OPTIMIZER_BUILDER_REGISTRY.entries():
         if entry.group == "in-process":

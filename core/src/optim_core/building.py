@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from optim_core.component_factories import ComponentFactories, component_factories
 from optim_core.component_optimizers import ComponentOptimizers
-from optim_core.components import Component, ComponentSource, Models
+from optim_core.components import Component, ComponentSource, FoundComponents, Models
 from optim_core.configuration import Configuration, read_configuration
 from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
 from optim_core.factory import OptimizerFactory
@@ -140,12 +140,12 @@ def _built(
         raise configuration.error(problems)
 
     with _frozen(_to_freeze(plans, source, configuration)):
-        return _assembled(source, components, constructed, plans, configuration, uncovered, unlisted)
+        return _assembled(source, found, constructed, plans, configuration, uncovered, unlisted)
 
 
 def _assembled(
     source: ComponentSource,
-    components: Mapping[str, Component],
+    found: FoundComponents,
     constructed: ComponentFactories,
     plans: Mapping[str, GroupPlan],
     configuration: Configuration,
@@ -153,6 +153,7 @@ def _assembled(
     unlisted: str | None,
 ) -> tuple[ComponentOptimizers, str | None]:
     """The optimizers of components in which nothing is wrong, and what there is to say of what has none."""
+    components, all_distinct = found.components, found.distinct
     trained = {name: component for name, component in components.items() if not component.is_frozen}
     optimizers, as_found = _build(trained, constructed.factories, plans, configuration)
     if not as_found:
@@ -182,10 +183,18 @@ def _assembled(
         params=constructed.params,
         parameters=parameters,
         rules={name: plan.rules for name, plan in plans.items()},
+        aliases={} if all_distinct else {name: _aliases_in(component) for name, component in trained.items()},
         skipped=skipped,
         sharding=source.sharding_modules(),
     )
     return built, unlisted
+
+
+def _aliases_in(component: Component) -> dict[str, str]:
+    """The further names of tied parameters, with the first name of each."""
+    first = {id(parameter): name for name, parameter in component.module.named_parameters()}
+    every = component.module.named_parameters(remove_duplicate=False)
+    return {name: first[id(p)] for name, p in every if id(p) in first and name != first[id(p)]}
 
 
 def _overlaps(pairs: Iterable[tuple[str, str]], configuration: Configuration) -> list[Problem]:

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -116,9 +116,12 @@ def load_checkpoint(
     changes: list[Problem] = []
     if optimizers is not None:
         saved = contents.optimizers
-        in_order = {c: aligned(c, optimizers, payload) if c in optimizers else payload for c, payload in saved.items()}
+        in_order = dict(saved)
+        apart: dict[str, Sequence[str]] = {}
+        for component in optimizers.keys() & saved.keys():
+            in_order[component], apart[component] = aligned(component, optimizers, saved[component])
         contents = dataclasses.replace(contents, optimizers=in_order)
-        problems += optimizer_problems(optimizers, in_order)
+        problems += optimizer_problems(optimizers, in_order, apart)
         changes = [] if problems else list(_changes(optimizers, in_order))
         if changes and on_mismatch == "checkpoint":
             problems += _unable(optimizers, in_order)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,8 +43,16 @@ def model_problems(modules: Mapping[str, nn.Module], saved: Mapping[str, Mapping
                 yield Problem(where, f"{key!r} is {sizes}")
 
 
-def optimizer_problems(optimizers: ComponentOptimizers, saved: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-    """Why saved optimizers can't be loaded into these."""
+def optimizer_problems(
+    optimizers: ComponentOptimizers, saved: Mapping[str, Mapping[str, Any]], apart: Mapping[str, Sequence[str]]
+) -> Iterator[Problem]:
+    """Why saved optimizers can't be loaded into these.
+
+    Args:
+        optimizers: these.
+        saved: by component, in their order where that could be.
+        apart: by component, the values of groups that are one now which training has moved apart.
+    """
     yield from _set_problems("optimizers", set(optimizers), set(saved))
     for component in [component for component in optimizers if component in saved]:
         payload = saved[component]
@@ -57,7 +65,7 @@ def optimizer_problems(optimizers: ComponentOptimizers, saved: Mapping[str, Mapp
             message = f"is {_described(*theirs)} in the checkpoint and {_described(*ours)} in the configuration"
             yield Problem(where, message)
         elif layout != payload["parameters"]:
-            yield from _layout_problems(where, layout, payload["parameters"])
+            yield from _layout_problems(where, layout, payload["parameters"], apart[component])
 
 
 def changed_options(
@@ -125,7 +133,13 @@ def _described(key: str, class_name: str) -> str:
     return f"{key} ({class_name})" if key else class_name
 
 
-def _layout_problems(where: str, ours: list[list[list[Any]]], theirs: list[list[list[Any]]]) -> Iterator[Problem]:
+def _layout_problems(
+    where: str, ours: list[list[list[Any]]], theirs: list[list[list[Any]]], apart: Sequence[str]
+) -> Iterator[Problem]:
+    if apart:
+        what = f"has parameters in one group that were in several, between which training has moved {', '.join(apart)}"
+        yield Problem(where, f"{what} apart", "Configure its param_groups as they were")
+        return
     if [len(group) for group in ours] != [len(group) for group in theirs]:
         sizes = [[len(group) for group in groups] for groups in (theirs, ours)]
         yield Problem(where, f"has groups of {sizes[0]} parameters in the checkpoint and {sizes[1]} now")

@@ -18,6 +18,7 @@ from optim_core.errors import EvaluationModeError, StateMismatchError
 from optim_core.group_options import plain_number
 from optim_core.modes import evaluation_weights, has_modes, in_training_mode
 from optim_core.parameter_groups.assignment import GroupAssignment, assignments_of, group_rows, parameter_rows
+from optim_core.parameter_groups.names import matched_state, renamed
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 from optim_core.spelling import nearest
 
@@ -40,6 +41,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         params: the values that each factory was constructed with, defaults included.
         parameters: each component's parameters, by their names within it.
         rules: what decided about each component's parameters, by their names within it; see `assignments`.
+        aliases: the further names of each component's tied parameters, with the first name of each.
         skipped: components that are configured, but have no trainable parameter.
         sharding: the modules that `fully_shard` was applied to, which are to notice changed weights.
     """
@@ -52,6 +54,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         params: Mapping[str, Mapping[str, Any]] | None = None,
         parameters: Mapping[str, Mapping[str, Tensor]] | None = None,
         rules: Mapping[str, Mapping[str, str]] | None = None,
+        aliases: Mapping[str, Mapping[str, str]] | None = None,
         skipped: Sequence[str] = (),
         sharding: Sequence[Any] = (),
     ) -> None:
@@ -60,6 +63,7 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         self.params: dict[str, Mapping[str, Any]] = dict(params or {})
         self._parameters = dict(parameters or {})
         self._rules = dict(rules or {})
+        self._aliases = dict(aliases or {})
         self.skipped: tuple[str, ...] = tuple(skipped)
         self._sharding = tuple(sharding)
         self._with_modes: dict[str, Any] = {name: o for name, o in self._optimizers.items() if has_modes(o)}
@@ -188,9 +192,12 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         with self._restored_on_failure():
             for name, optimizer in self._optimizers.items():
                 try:
-                    optimizer.load_state_dict(dict(state_dict[name]))
+                    state = renamed(state_dict[name], self.aliases_of(name))
+                    # Here too: a copy has lost its hooks, a wrapper may pass on what another loads.
+                    optimizer.load_state_dict(matched_state(optimizer, state))
                 except (ValueError, KeyError, TypeError) as error:
-                    raise StateMismatchError(f"component {name!r}: {error}") from error
+                    names = getattr(error, "missing", ()), getattr(error, "unexpected", ())
+                    raise StateMismatchError(f"component {name!r}: {error}", *names) from error
 
     @contextmanager
     def _restored_on_failure(self) -> Iterator[None]:
@@ -206,6 +213,10 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
     def parameters_of(self, component: str) -> Mapping[str, Tensor]:
         """The parameters that a component had when its optimizer was built, by name within it."""
         return self._parameters.get(component, {})
+
+    def aliases_of(self, component: str) -> Mapping[str, str]:
+        """The further names of a component's tied parameters, with the first name of each."""
+        return self._aliases.get(component, {})
 
     def _adopt(self, component: str, params: Mapping[str, Any], initial_options: Sequence[Mapping[str, Any]]) -> None:
         """Take over the values that a checkpoint was built with, in place of the configuration's."""

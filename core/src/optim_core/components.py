@@ -14,7 +14,7 @@ from optim_core.errors import Problem
 from optim_core.module_parameters import NamedParameters, all_distinct, parameters_of, walks_as_usual
 from optim_core.spelling import nearest
 
-__all__ = ["Component", "ComponentSource", "is_sharded", "named_modules_of", "size_of", "unwrapped"]
+__all__ = ["Component", "ComponentSource", "FoundComponents", "is_sharded", "named_modules_of", "size_of", "unwrapped"]
 
 Models = nn.Module | Mapping[str, nn.Module]
 """What is trained: modules by component, or one module whose submodules are the components."""

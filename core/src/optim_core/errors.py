@@ -213,7 +213,20 @@ class CaptureError(OptimError, RuntimeError):
 
 
 class StateMismatchError(OptimError, ValueError):
-    """A state dict that doesn't fit the optimizer it was given to; the optimizer is as it was."""
+    """A state dict that doesn't fit the optimizer it was given to; the optimizer is as it was.
+
+    Attributes:
+        missing: the names of parameters that the optimizer has and the state hasn't.
+        unexpected: the names of parameters that only the state has.
+    """
+
+    def __init__(self, message: str, missing: Sequence[str] = (), unexpected: Sequence[str] = ()) -> None:
+        super().__init__(message, tuple(missing), tuple(unexpected))
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class CheckpointError(OptimError):

@@ -57,7 +57,16 @@ class _Defaults:
     @staticmethod
     @hookimpl(trylast=True)
     def optim_build(factory: OptimizerFactory, params: ParamsT) -> torch.optim.Optimizer:
-        return factory.build(params)
+        # Only where something is built: this module is imported without torch.
+        from torch.optim import Optimizer
+
+        from optim_core.parameter_groups.names import match_loaded_state
+
+        optimizer = factory.build(params)
+        # A wrapper that another implementation puts around it may have it load its state.
+        if isinstance(optimizer, Optimizer):
+            match_loaded_state(optimizer)
+        return optimizer
 
 
 _lock = threading.RLock()

@@ -90,6 +90,8 @@ class ScheduledOptimizer(torch.optim.Optimizer):
     on_mismatch: OnMismatch
     # What a parameter's state has of each of its elements, where that is known.
     _PER_ELEMENT: ClassVar[Sequence[str]] = ()
+    # After a user's own hooks, unlike a hook that is registered where an optimizer is built.
+    _matches_by_name = True
     _warned_past_end = False
     _warned_overwritten = False
     _in_dry_step = False

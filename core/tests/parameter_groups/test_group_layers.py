@@ -44,7 +44,7 @@ class OfTimm(Transformer):
 
 
 def layers(module: nn.Module) -> dict[str, int]:
-    return layers_of(module, dict(module.named_parameters()))
+    return layers_of(module, [name for name, _ in module.named_parameters()])
 
 
 BLOCKS = {
@@ -85,12 +85,44 @@ def test_a_head_tied_to_the_embedding_is_of_the_first_layer() -> None:
     assert layers(net) == {"embed.weight": 0, "blocks.0.weight": 1, "blocks.1.weight": 2}
 
 
-def test_two_lists_of_the_same_blocks_are_the_same_layers() -> None:
-    lists = {"linears": nn.ModuleList([linear(), linear()]), "norms": nn.ModuleList([nn.LayerNorm(2, bias=False)] * 1)}
-    lists["norms"].append(nn.LayerNorm(2, bias=False))
-    found = layers(nn.ModuleDict(lists))
-    assert found["linears.0.weight"] == found["norms.0.weight"] == 0
-    assert found["linears.1.weight"] == found["norms.1.weight"] == 1
+def test_a_head_is_the_last_layer_wherever_it_is_registered() -> None:
+    parts = {"head": linear(), "stem": linear(), "blocks": nn.ModuleList([linear(), linear()]), "norm": linear()}
+    found = layers(nn.ModuleDict(parts))
+    assert [found[f"{name}.weight"] for name in ("stem", "blocks.0", "blocks.1", "norm", "head")] == [0, 1, 2, 3, 3]
+
+
+def staged(block: Callable[[], nn.Module]) -> nn.Module:
+    blocks = nn.Sequential(block(), block())
+    return nn.ModuleDict({"downsample": linear(), "blocks": blocks, "norm": linear()})
+
+
+def test_the_blocks_of_a_stage_are_layers_with_what_stands_beside_them() -> None:
+    stages = nn.ModuleList([staged(lambda: nn.TransformerEncoderLayer(2, 1, 2)) for _ in range(2)])
+    found = layers(nn.ModuleDict({"stages": stages}))
+    names = ("downsample.weight", "blocks.0.linear1.weight", "blocks.1.linear1.weight", "norm.weight")
+    assert [found[f"stages.{stage}.{name}"] for stage in range(2) for name in names] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_what_only_holds_other_modules_is_no_block_of_a_stage() -> None:
+    stages = nn.ModuleList([staged(lambda: nn.Sequential(linear(), nn.GELU())) for _ in range(2)])
+    assert set(layers(nn.ModuleDict({"stages": stages})).values()) == {0, 1}
+
+
+def test_what_has_no_parts_is_no_layer_beside_blocks_that_have() -> None:
+    blocks = nn.ModuleList([nn.Sequential(linear(), nn.GELU()) for _ in range(2)])
+    stem, top = nn.Sequential(linear(), linear()), nn.Sequential(linear(), nn.GELU(), linear())
+    found = layers(nn.ModuleDict({"stem": stem, "blocks": blocks, "top": top}))
+    assert sorted(set(found.values())) == [0, 1, 2, 3]
+    assert found["stem.0.weight"] == found["stem.1.weight"] == 0
+    assert found["top.0.weight"] == found["top.2.weight"] == 3
+
+
+def test_the_grouping_of_a_submodule_counts_in_its_place() -> None:
+    backbone = OfTimm()
+    backbone.grouping = {"stem": r"^token|stem", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
+    found = layers(nn.ModuleDict({"stem": linear(), "backbone": backbone, "top": linear()}))
+    assert (found["stem.weight"], found["backbone.stem.weight"], found["backbone.head.weight"]) == (0, 1, 4)
+    assert found["top.weight"] == 5
 
 
 STAGES: dict[str, tuple[Any, dict[str, int]]] = {
@@ -145,8 +177,9 @@ def test_scales_of_layers_and_rules_multiply(groups: Callable[..., Any], net: nn
 
 def test_layers_that_are_not_known_are_a_problem(refused: Callable[..., Any]) -> None:
     assert refused(nn.Linear(2, 2), [{"layer_decay": 0.5}]) == [
-        "net.param_groups[0].layer_decay: its layers are not known: it has no method group_matcher() and no numbered "
-        "submodules with parameters, such as blocks.0, blocks.1"
+        "net.param_groups[0].layer_decay: its layers are not known: it has no group_matcher() and no numbered "
+        "submodules with parameters, such as blocks.0, blocks.1. Give it a method group_matcher(coarse), or write "
+        "rules with lr_scale in place of the policy"
     ]
 
 
@@ -155,4 +188,4 @@ def test_a_grouping_of_no_use_is_a_problem_that_names_it(refused: Callable[..., 
     net = OfTimm()
     net.grouping = grouping
     (problem,) = refused(net, [{"layer_decay": 0.5}])
-    assert problem.startswith("net.param_groups[0].layer_decay: group_matcher()")
+    assert problem.startswith("net.param_groups[0].layer_decay: nothing can be made of the group_matcher() of OfTimm: ")

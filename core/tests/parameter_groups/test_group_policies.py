@@ -82,7 +82,7 @@ def test_no_weight_decay_asks_through_a_compiled_submodule(named: Named) -> None
 @pytest.mark.parametrize("names", [5, None])
 def test_a_listing_of_no_use_is_a_problem_that_names_it(refused: Refused, names: Any) -> None:
     (problem,) = refused(Listing(names), ["no_weight_decay"])
-    assert problem.startswith("net.param_groups[0].no_weight_decay: no_weight_decay() returned")
+    assert problem.startswith("net.param_groups[0].no_weight_decay: no_weight_decay() of Listing returned")
 
 
 def test_no_weight_decay_does_not_take_a_lazy_matrix_for_a_vector(build: Callable[..., Any]) -> None:

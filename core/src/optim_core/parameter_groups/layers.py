@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = ["layers_of"]
 
@@ -21,7 +21,7 @@ _HEADS = ("head", "heads", "lm_head", "classifier")
 _REMEDY = "Give it a method group_matcher(coarse), or write rules with lr_scale in place of the policy"
 
 
-def layers_of(module: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, int]:
+def layers_of(module: nn.Module, names: Iterable[str]) -> dict[str, int]:
     """The layer of each parameter, counted from 0 at the input.
 
     A module's own grouping counts where it offers one: `group_matcher(coarse=False)`, by the convention of timm,
@@ -32,19 +32,19 @@ def layers_of(module: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, 
       one class; those without parts of their own only where no other has any;
     - in place of such a one, the modules of a Sequential in it that are of one class and have parts (the blocks of a
       stage); and the layers of a submodule's own grouping;
-    - a layer of norms or biases only is a part of the one before it, as is what lies between layers;
-    - what comes before them all is the first layer; what comes after them, and a head wherever it is, the last.
+    - what lies between layers is a part of the one before it; what comes before them all is the first layer; what
+      comes after them, and a head wherever it is, the last.
 
     Args:
         module: whose parameters they are.
-        parameters: by name, in the order of the module.
+        names: of its parameters, in the order of the module.
 
     Raises:
         ValueError: the module has neither, or its own grouping is of no use.
     """
-    module = _uncompiled(module)
-    grouping = _own_grouping(module, list(parameters))
-    return _by_structure(module, parameters) if grouping is None else grouping
+    module, listed = _uncompiled(module), list(names)
+    grouping = _own_grouping(module, listed)
+    return _by_structure(module, listed) if grouping is None else grouping
 
 
 def _own_grouping(module: nn.Module, names: Sequence[str]) -> dict[str, int] | None:
@@ -105,7 +105,7 @@ class _Segment:
     within: str
 
 
-def _by_structure(module: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, int]:
+def _by_structure(module: nn.Module, names: Sequence[str]) -> dict[str, int]:
     segments = [segment for path, child in _numbered_submodules(module) for segment in _segments_in(path, child)]
     index_of = {segment.path: index for index, segment in enumerate(segments)}
     first_within: dict[str, int] = {}
@@ -114,7 +114,7 @@ def _by_structure(module: nn.Module, parameters: Mapping[str, Tensor]) -> dict[s
     heads = tuple(f"{name}." for name in _HEADS)
     owners: dict[str, int | None] = {}
     current = -1
-    for name in parameters:
+    for name in names:
         own, outer = _innermost(name, index_of), _innermost(name, first_within)
         if own is not None:
             current = own
@@ -122,50 +122,33 @@ def _by_structure(module: nn.Module, parameters: Mapping[str, Tensor]) -> dict[s
             # Beside the blocks of a stage: with the first, or with the one before.
             current = max(current, outer)
         owners[name] = own if own is not None else outer if outer is None else current
-    owned = [name for name, owner in owners.items() if owner is not None]
+    owned = [index for index, owner in enumerate(owners.values()) if owner is not None]
     if not owned:
         raise ValueError(
             "its layers are not known: it has no group_matcher() and no numbered submodules with parameters, such as "
             f"blocks.0, blocks.1. {_REMEDY}"
         )
-    places = _places_of_segments(segments, owners, parameters)
-    last = max(index for index, name in enumerate(parameters) if owners[name] is not None)
+    members: dict[int, list[str]] = {}
+    for name, owner in owners.items():
+        if owner is not None:
+            members.setdefault(owner, []).append(name)
+    within = {name: place for owner, own in members.items() for name, place in _place_in(segments[owner], own).items()}
     found: dict[str, tuple[int, int]] = {}
     here = (-1, 0)
     for index, (name, owner) in enumerate(owners.items()):
         if owner is not None:
-            here = places[name]
-        is_above = index > last or (owner is None and name.startswith(heads))
+            here = owner, within[name]
+        is_above = index > owned[-1] or (owner is None and name.startswith(heads))
         found[name] = (len(segments), 0) if is_above else here
     numbers = {place: number for number, place in enumerate(sorted(set(found.values())))}
     return {name: numbers[place] for name, place in found.items()}
 
 
-def _places_of_segments(
-    segments: Sequence[_Segment], owners: Mapping[str, int | None], parameters: Mapping[str, Tensor]
-) -> dict[str, tuple[int, int]]:
-    """The place of each parameter that a segment has: the segment's number, and the layer within it."""
-    members: dict[int, list[str]] = {}
-    for name, owner in owners.items():
-        if owner is not None:
-            members.setdefault(owner, []).append(name)
-    places: dict[str, tuple[int, int]] = {}
-    before: tuple[int, int] | None = None
-    for index, names in sorted(members.items()):
-        segment = segments[index]
-        inner = {name: name[len(segment.path) :] for name in names if name.startswith(segment.path)}
-        grouping = _own_grouping(segment.module, list(inner.values())) or {}
-        only_norms = all(_has_few_dimensions(parameters[name]) for name in names)
-        for name in names:
-            joins = before is not None and only_norms and not grouping
-            places[name] = before if joins and before else (index, grouping.get(inner.get(name, ""), 0))
-        before = max(places[name] for name in names)
-    return places
-
-
-def _has_few_dimensions(parameter: Tensor) -> bool:
-    # Of what a lazy module is still to make, the dimensions aren't known.
-    return not hasattr(parameter, "materialize") and parameter.ndim <= 1
+def _place_in(segment: _Segment, names: Sequence[str]) -> dict[str, int]:
+    """The layer of each parameter of a segment within it; 0 of all where it has no grouping of its own."""
+    inner = {name: name.removeprefix(segment.path) for name in names}
+    grouping = _own_grouping(segment.module, list(inner.values())) or {}
+    return {name: grouping.get(within, 0) for name, within in inner.items()}
 
 
 def _innermost(name: str, paths: Mapping[str, int]) -> int | None:

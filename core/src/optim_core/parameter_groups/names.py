@@ -10,15 +10,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from optim_core.errors import StateMismatchError
 
-__all__ = ["match_loaded_state", "matched_by_name", "name_parameters", "names_for_group"]
+__all__ = [
+    "NAMES",
+    "has_state_by_order",
+    "match_loaded_state",
+    "matched_by_name",
+    "matched_state",
+    "name_parameters",
+    "names_for_group",
+    "renamed",
+]
 
 NAMES = "param_names"
-_MOST_LISTED = 12
+_MOST_LISTED = 50
 
 
 def name_parameters(optimizer: Optimizer, named: Mapping[str, Tensor]) -> None:
@@ -44,19 +54,23 @@ def name_parameters(optimizer: Optimizer, named: Mapping[str, Tensor]) -> None:
 def names_for_group(param_group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A parameter group that is to be added to others: with names, if they have names and it has none.
 
-    PyTorch wants either all groups to have names, or none.
+    PyTorch wants either all groups to have names, or none. Those that are made up go by the place in the group.
 
     Args:
         param_group: as it was given to `add_param_group`.
         groups: those that the optimizer has.
     """
-    if NAMES in param_group or not groups or NAMES not in groups[0]:
+    params = param_group.get("params")
+    if NAMES in param_group or not groups or NAMES not in groups[0] or params is None or isinstance(params, set):
         return dict(param_group)
-    params = [param_group["params"]] if isinstance(param_group["params"], Tensor) else list(param_group["params"])
-    if not params or any(isinstance(parameter, tuple) for parameter in params):
-        return {**param_group, "params": params} if params else {**param_group, "params": params, NAMES: []}
-    names = [f"param_groups.{len(groups)}.{place}" for place in range(len(params))]
-    return {**param_group, "params": params, NAMES: names}
+    listed = [params] if isinstance(params, Tensor) else list(params)
+    if any(isinstance(parameter, tuple) for parameter in listed):
+        return {**param_group, "params": listed}
+    taken = {name for group in groups for name in group.get(NAMES, ())}
+    number = len(groups)
+    while f"param_groups.{number}.0" in taken:
+        number += 1
+    return {**param_group, "params": listed, NAMES: [f"param_groups.{number}.{place}" for place in range(len(listed))]}
 
 
 def matched_by_name(groups: Sequence[Mapping[str, Any]], state: Mapping[str, Any], owner: str) -> dict[str, Any]:
@@ -74,26 +88,27 @@ def matched_by_name(groups: Sequence[Mapping[str, Any]], state: Mapping[str, Any
         StateMismatchError: the names differ, or are in other groups together; all of them are listed.
     """
     saved = state.get("param_groups")
-    if not isinstance(saved, list) or not all(isinstance(group, Mapping) for group in saved):
+    if not isinstance(saved, (list, tuple)) or not all(isinstance(group, Mapping) for group in saved):
         return dict(state)
-    ours = _names_in(groups)
-    if ours is None or ours == [group.get(NAMES) for group in saved]:
+    own, other = [group.get(NAMES) for group in groups], [group.get(NAMES) for group in saved]
+    if own == other or not any(NAMES in group for group in groups):
         return dict(state)
-    theirs = _names_in(saved)
-    is_matched = any(type(key) is not int for group in saved for key in group["params"])
-    if is_matched:
-        _require_kept_together(ours, saved, owner)
-    if theirs is None or is_matched:
-        # By position; the names are this optimizer's.
-        placed = [
-            {**group, NAMES: ours[index]} if NAMES in group and index < len(ours) else group
-            for index, group in enumerate(saved)
-        ]
-        return {**state, "param_groups": placed}
+    if any(map(_is_name, chain.from_iterable(group.get("params", ()) for group in saved))):
+        _require_kept_together(own, saved, owner)
+        return {**state, "param_groups": _with_names(saved, own)}
+    if not any(NAMES in group for group in saved):
+        return dict(state)
+    ours, theirs = _names_in(groups), _names_in(saved)
+    if ours is None or theirs is None:
+        whose = "the optimizer" if ours is None else "the checkpoint"
+        raise StateMismatchError(
+            f"{owner}: the names of the parameters in {whose} are not one for each, and each another, so that what is "
+            "for which can't be told. Take 'param_names' out of the groups to go by their order"
+        )
     _require_same_names(ours, theirs, owner)
     group_of = {name: index for index, names in enumerate(theirs) for name in names}
     _require_same_groups(ours, theirs, group_of, owner)
-    key_of: dict[str, int] = {}
+    key_of: dict[str, Any] = {}
     for group, names in zip(saved, theirs, strict=True):
         key_of.update(zip(names, group["params"], strict=True))
     empty = iter([group for group, names in zip(saved, theirs, strict=True) if not names])
@@ -104,15 +119,62 @@ def matched_by_name(groups: Sequence[Mapping[str, Any]], state: Mapping[str, Any
     return {**state, "param_groups": placed}
 
 
+def renamed(state: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """A state dict with the first names of tied parameters, which were saved under others of theirs."""
+    groups = state.get("param_groups")
+    if not aliases or not isinstance(groups, (list, tuple)):
+        return dict(state)
+    named = [
+        {**group, NAMES: [aliases.get(name, name) for name in group[NAMES]]} if group.get(NAMES) else group
+        for group in groups
+    ]
+    return {**state, "param_groups": named}
+
+
 def match_loaded_state(optimizer: Optimizer) -> None:
-    """Have an optimizer match what it loads by name, by a hook of PyTorch's."""
+    """Have an optimizer match what it loads by name, by a hook of PyTorch's, unless it does so by itself."""
     # A wrapper may not have called the constructor that hooks need; then what is in it matches.
-    if "_optimizer_load_state_dict_pre_hooks" in vars(optimizer):
-        optimizer.register_load_state_dict_pre_hook(_matched_state)
+    hooks = vars(optimizer).get("_optimizer_load_state_dict_pre_hooks")
+    is_new = hooks is not None and matched_state not in hooks.values()
+    if is_new and not getattr(optimizer, "_matches_by_name", False):
+        optimizer.register_load_state_dict_pre_hook(matched_state)
 
 
-def _matched_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    return matched_by_name(optimizer.param_groups, state, type(optimizer).__name__)
+def has_state_by_order(optimizer: Optimizer) -> bool:
+    """Whether an optimizer's state is of all its parameters together, in their order."""
+    return isinstance(optimizer, torch.optim.LBFGS)
+
+
+def matched_state(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """`matched_by_name` for an optimizer.
+
+    Raises:
+        StateMismatchError: as there; or the order differs, and the optimizer's state is of all its parameters together.
+    """
+    owner = type(optimizer).__name__
+    matched = matched_by_name(optimizer.param_groups, state, owner)
+    if has_state_by_order(optimizer) and _keys_in(state) != _keys_in(matched):
+        raise StateMismatchError(
+            f"{owner}: the parameters are in another order than in the checkpoint, and its state is of all together"
+        )
+    return matched
+
+
+def _keys_in(state: Mapping[str, Any]) -> list[list[Any]]:
+    return [list(group.get("params", ())) for group in state["param_groups"]]
+
+
+def _is_name(key: Any) -> bool:
+    """Whether what a state has for a parameter is its name, by which a tool has matched it, and not its number."""
+    return isinstance(key, str) and not key.isdigit()
+
+
+def _with_names(saved: Iterable[Mapping[str, Any]], names: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """Saved groups with the names that these have in the optimizer."""
+    return [
+        {**group, NAMES: names[index]} if NAMES in group and index < len(names) else group
+        for index, group in enumerate(saved)
+    ]
 
 
 def _names_in(groups: Sequence[Mapping[str, Any]]) -> list[list[str]] | None:
@@ -134,7 +196,8 @@ def _require_same_names(ours: Iterable[list[str]], theirs: Iterable[list[str]], 
     if missing or unexpected:
         parts = [f"not in the checkpoint: {_listing(missing)}"] if missing else []
         parts += [f"only in the checkpoint: {_listing(unexpected)}"] if unexpected else []
-        raise StateMismatchError(f"{owner}: the checkpoint is of other parameters; {'; '.join(parts)}")
+        what = f"{owner}: the checkpoint is of other parameters; {'; '.join(parts)}"
+        raise StateMismatchError(what, missing, unexpected)
 
 
 def _require_same_groups(
@@ -144,20 +207,22 @@ def _require_same_groups(
         return
     parted = [sorted({group_of[name] for name in names}) for names in ours]
     parts = [
-        f"group {index} of the optimizer ({len(names)} parameters) is in {_groups(found, theirs)} of the checkpoint"
+        f"group {index} of the optimizer ({_count(names)}) is in {_groups(found, theirs)} of the checkpoint"
         for index, (names, found) in enumerate(zip(ours, parted, strict=True))
-        if [sorted(names)] != [sorted(theirs[i]) for i in found]
+        if names and [sorted(names)] != [sorted(theirs[i]) for i in found]
     ]
+    if len(ours) != len(theirs):
+        parts.append(f"the optimizer has {len(ours)} groups, the checkpoint {len(theirs)}")
     raise StateMismatchError(
         f"{owner}: the checkpoint has the same parameters in other groups: {'; '.join(parts)}. Build it with the same "
         "param_groups as the one that was saved"
     )
 
 
-def _require_kept_together(ours: Sequence[list[str]], saved: Sequence[Mapping[str, Any]], owner: str) -> None:
+def _require_kept_together(ours: Sequence[Any], saved: Sequence[Mapping[str, Any]], owner: str) -> None:
     """Refuse groups that a tool has made up anew, by their parameters, of groups of others."""
     for index, (names, group) in enumerate(zip(ours, saved, strict=False)):
-        if NAMES in group and set(names) != set(group[NAMES]):
+        if names is not None and NAMES in group and set(names) != set(group[NAMES]):
             raise StateMismatchError(
                 f"{owner}: group {index} has the options of a group of other parameters in the checkpoint: here "
                 f"{_listing(names)}; there {_listing(group[NAMES])}. Build it with the same param_groups as the one "
@@ -168,6 +233,10 @@ def _require_kept_together(ours: Sequence[list[str]], saved: Sequence[Mapping[st
 def _groups(found: Sequence[int], sizes: Sequence[Sequence[str]]) -> str:
     listed = " and ".join(f"{index} ({len(sizes[index])})" for index in found)
     return f"group {listed}" if len(found) == 1 else f"groups {listed}"
+
+
+def _count(names: Sequence[str]) -> str:
+    return "1 parameter" if len(names) == 1 else f"{len(names)} parameters"
 
 
 def _listing(names: Sequence[str]) -> str:
