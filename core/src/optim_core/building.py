@@ -7,7 +7,6 @@ import gc
 import logging
 import operator
 import os
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from pluggy import PluginManager
 from torch import Tensor
 from torch.optim import Optimizer
 
+from optim_core.caller import warn_caller
 from optim_core.component_factories import ComponentFactories, component_factories
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.components import Component, ComponentSource, FoundComponents, Models
@@ -63,10 +63,7 @@ def build_optimizers(
     """
     if uncovered not in ("warn", "error", "ignore"):
         raise ValueError(f"uncovered = {uncovered!r}: must be 'warn', 'error' or 'ignore'")
-    optimizers, unlisted = build_configured(models, read_configuration(component_optims), registry, uncovered)
-    if unlisted and uncovered == "warn":
-        warnings.warn(unlisted, UncoveredParametersWarning, stacklevel=2)
-    return optimizers
+    return build_configured(models, read_configuration(component_optims), registry, uncovered)
 
 
 def build_configured(
@@ -75,18 +72,15 @@ def build_configured(
     registry: OptimizerRegistry,
     uncovered: str,
     known_problems: Sequence[Problem] = (),
-) -> tuple[ComponentOptimizers, str | None]:
+) -> ComponentOptimizers:
     """Build from a configuration that was read before; see `build_optimizers`.
 
     Args:
         models: as there.
         configuration: as read.
         registry: as there.
-        uncovered: as there; nothing is warned of here.
+        uncovered: as there.
         known_problems: what is known to be wrong already, to be reported with the rest.
-
-    Returns:
-        The optimizers, and what there is to say of trainable parameters without one.
     """
     with _without_collections():
         return _built(models, configuration, registry, uncovered, known_problems)
@@ -113,7 +107,7 @@ def _built(
     registry: OptimizerRegistry,
     uncovered: str,
     known_problems: Sequence[Problem],
-) -> tuple[ComponentOptimizers, str | None]:
+) -> ComponentOptimizers:
     source = ComponentSource(models)
     problems = [*configuration.problems, *known_problems]
     constructed = component_factories(configuration, registry)
@@ -151,8 +145,8 @@ def _assembled(
     configuration: Configuration,
     uncovered: str,
     unlisted: str | None,
-) -> tuple[ComponentOptimizers, str | None]:
-    """The optimizers of components in which nothing is wrong, and what there is to say of what has none."""
+) -> ComponentOptimizers:
+    """The optimizers of components in which nothing is wrong."""
     components, all_distinct = found.components, found.distinct
     trained = {name: component for name, component in components.items() if not component.is_frozen}
     optimizers, as_found = _build(trained, constructed.factories, plans, configuration)
@@ -187,7 +181,10 @@ def _assembled(
         skipped=skipped,
         sharding=source.sharding_modules(),
     )
-    return built, unlisted
+    if unlisted and uncovered == "warn":
+        # Last, and here, where what was frozen is thawed again: a warning may be an error.
+        warn_caller(unlisted, UncoveredParametersWarning)
+    return built
 
 
 def _aliases_in(component: Component) -> dict[str, str]:

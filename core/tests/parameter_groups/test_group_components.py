@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.building import build_optimizers
+from optim_core.building import UncoveredParametersWarning, build_optimizers
 from optim_core.errors import ConfigurationError
 from optim_core.registry import OptimizerRegistry
 
@@ -99,3 +101,15 @@ def test_rules_see_through_compilation(named: Callable[..., Any], net: nn.Module
 
 def test_rules_see_through_data_parallel(named: Callable[..., Any], net: nn.Module) -> None:
     assert named(nn.DataParallel(net), [{"type": "LayerNorm", "lr": 0.5}])[1] == ["1.weight", "1.bias"]
+
+
+def test_nothing_stays_frozen_where_a_warning_is_an_error(registry: OptimizerRegistry, net: nn.Module) -> None:
+    models = {"net": net, "other": nn.Linear(1, 1)}
+    spec = {"type": "sgd", "param_groups": [{"match": "bias", "freeze": True}]}
+    with pytest.warns(UncoveredParametersWarning):
+        build_optimizers({**models, "net": copy.deepcopy(net)}, {"net": spec}, registry=registry)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UncoveredParametersWarning)
+        with pytest.raises(UncoveredParametersWarning):
+            build_optimizers(models, {"net": spec}, registry=registry)
+    assert all(parameter.requires_grad for parameter in net.parameters())

@@ -151,6 +151,22 @@ def test_an_optimizer_without_a_rate_has_none_to_scale(refused: Refused, groups:
     assert [g["gain"] for g in groups(net, [{"match": "0", "gain": 2}], "bare")] == [1.0, 2]
 
 
+class Unrated:
+    """Takes a rate, and makes do without one."""
+
+    def build(self, params: Any) -> torch.optim.Optimizer:
+        return torch.optim.Optimizer(params, {"lr": None})
+
+
+def test_a_rate_that_is_none_can_be_set_and_not_scaled(
+    registry: OptimizerRegistry, refused: Refused, groups: Groups, net: nn.Module
+) -> None:
+    registry.register("unrated", Unrated)
+    (problem,) = refused(net, [{"match": "bias", "lr_scale": 0.5}], "unrated")
+    assert problem == "net.param_groups[0].lr_scale: the optimizer's groups have no rate ('lr') to be scaled"
+    assert [group["lr"] for group in groups(net, [{"match": "bias", "lr": 0.5}], "unrated")] == [None, 0.5]
+
+
 def test_the_table_of_an_optimizer_without_a_rate_has_none(build: Callable[..., Any], net: nn.Module) -> None:
     (assignment,) = build(net, [{"match": "0"}, {"match": "1"}, {"match": "2"}], "bare").assignments()[:1]
     assert (assignment.peak_lr, assignment.weight_decay) == (None, None)

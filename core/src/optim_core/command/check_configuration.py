@@ -202,7 +202,7 @@ def _built(
 ) -> tuple[ComponentOptimizers | None, Sequence[Problem]]:
     """Build for real, with hooks; or every problem that there is with these models."""
     try:
-        optimizers, _ = build_configured(models, configuration, OPTIMIZER_BUILDER_REGISTRY, "ignore", faults)
+        optimizers = build_configured(models, configuration, OPTIMIZER_BUILDER_REGISTRY, "ignore", faults)
     except ConfigurationError as error:
         return None, error.problems
     except (Exception, SystemExit) as error:

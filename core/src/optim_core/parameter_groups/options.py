@@ -47,7 +47,7 @@ def converted_options(
         cases = cases_of(setting)
         converted, found = _converted(setting, trial, factory, cases)
         results.append(converted)
-        if setting.lr_scale != 1 and "lr" not in trial.names(cases):
+        if setting.lr_scale != 1 and all(trial.options[case].get("lr") is None for case in cases):
             found.append(Problem("lr_scale", "the optimizer's groups have no rate ('lr') to be scaled"))
         if converted and not found and trial.refusal is None:
             found = trial.problems_of(converted, cases)
