@@ -13,8 +13,8 @@ import optim_core.integrations
 import optim_core.testing
 from optim_core import Claims, hooks
 from optim_core.command.application import optim
-from optim_core.parameter_groups.policies import CorePolicies
-from optim_core.parameter_groups.rules import CONDITIONS, EFFECTS
+from optim_core.group_policies import CorePolicies
+from optim_core.group_rules import CONDITIONS, EFFECTS
 from optim_core.testing import CHECKS
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -33,10 +33,10 @@ if _TYPE_CHECKING:
         UnknownOptimizerError,
     )
     from optim_core.factory import OptimizerFactory
+    from optim_core.group_rules import GroupRule, PolicyUse
     from optim_core.hooks import HookLoadWarning, hook_manager, hookimpl
     from optim_core.modes import evaluation_weights
     from optim_core.parameter_groups.assignment import GroupAssignment
-    from optim_core.parameter_groups.rules import GroupRule, PolicyUse
     from optim_core.quantities import (
         Beta,
         Finite,
@@ -83,7 +83,7 @@ _MODULES = {
     "hooks": ("HookLoadWarning", "hook_manager", "hookimpl"),
     "modes": ("evaluation_weights",),
     "parameter_groups.assignment": ("GroupAssignment",),
-    "parameter_groups.rules": ("GroupRule", "PolicyUse"),
+    "group_rules": ("GroupRule", "PolicyUse"),
     "quantities": (
         "Beta",
         "Finite",

@@ -10,7 +10,7 @@ warnings point at the user's line (`warn_caller`).
 from optim_core.caller import warn_caller
 from optim_core.compilation import keep_uncompiled
 from optim_core.dry_step import is_dry_step
-from optim_core.parameter_groups.names import matched_by_name, names_for_group
+from optim_core.parameter_names import matched_by_name, names_for_group
 from optim_core.schedule_state import require_same_groups
 from optim_core.step_hooks import without_hooks
 

@@ -19,11 +19,11 @@ from optim_core.component_factories import ComponentFactories, component_factori
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.components import Component, ComponentSource, FoundComponents, Models
 from optim_core.configuration import Configuration, read_configuration
-from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
-from optim_core.factory import OptimizerFactory
+from optim_core.errors import OptimWarning, Problem
+from optim_core.factory import OptimizerFactory, problems_of_build
 from optim_core.hooks import hook_manager, only_default
-from optim_core.parameter_groups.names import match_loaded_state, name_parameters
-from optim_core.parameter_groups.planning import GroupPlan, lost_options, plan_groups
+from optim_core.parameter_groups.planning import GroupPlan, chosen_groups, lost_options, plan_groups
+from optim_core.parameter_names import match_loaded_state, name_parameters
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
 
 __all__ = ["UncoveredParametersWarning", "build_configured", "build_optimizers"]
@@ -216,13 +216,18 @@ def _plans(
         manager = hook_manager()
         manager.check_pending()
         try:
-            given = _chosen(component, configuration, manager)
-            plan, found = plan_groups(component, spec, factories.get(name), given, manager)
+            chosen = chosen_groups(_chosen(component, configuration, manager))
         except (ValueError, TypeError) as error:
-            problems += [configuration.locate(problem, spec, "params") for problem in _build_problems(error)]
+            what = Problem("param_groups", f"the hook optim_param_groups fails: {error}", cause=error)
+            problems.append(configuration.locate(what, spec))
             continue
         except Exception as error:
-            error.add_note(f"raised while choosing the parameter groups of component {name!r} ({spec.type})")
+            error.add_note(f"raised while choosing the parameters of component {name!r} ({spec.type})")
+            raise
+        try:
+            plan, found = plan_groups(component, spec, factories.get(name), chosen, manager)
+        except Exception as error:
+            error.add_note(f"raised while planning the parameter groups of component {name!r} ({spec.type})")
             raise
         problems += [configuration.locate(problem, spec) for problem in found]
         if plan is not None:
@@ -267,10 +272,10 @@ def _to_freeze(plans: Mapping[str, GroupPlan], source: ComponentSource, configur
 def _frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Freeze parameters for good, unless the block raises."""
     before = [(parameter.requires_grad, parameter.grad) for parameter in parameters]
-    for parameter in parameters:
-        # Optimizers go by the gradient: one that is left over would be applied at every step.
-        parameter.requires_grad_(False).grad = None
     try:
+        for parameter in parameters:
+            # Optimizers go by the gradient: one that is left over would be applied at every step.
+            parameter.requires_grad_(False).grad = None
         yield
     except BaseException:
         for parameter, (was_trainable, gradient) in zip(parameters, before, strict=True):
@@ -333,7 +338,7 @@ def _build(
                 as_found = False
                 optimizer = hooks.optim_build(component=name, factory=factory, params=params, spec=spec)
         except (ValueError, TypeError) as error:
-            problems += [configuration.locate(problem, spec, "params") for problem in _build_problems(error)]
+            problems += [configuration.locate(problem, spec, "params") for problem in problems_of_build(error)]
             continue
         except Exception as error:
             error.add_note(f"raised while building the optimizer of component {name!r} ({spec.type})")
@@ -378,12 +383,6 @@ def _claimed_twice(optimizers: Mapping[str, Optimizer], configuration: Configura
             message = f"was given parameters that component {', '.join(map(repr, sorted(others)))} has"
             problems.append(configuration.locate(Problem("", message, hint), configuration.specs[name]))
     return problems
-
-
-def _build_problems(error: ValueError | TypeError) -> list[Problem]:
-    if isinstance(error, InvalidArgumentsError):
-        return list(error.problems)
-    return [Problem("", f"the optimizer can't be built: {error}", cause=error)]
 
 
 def _describe_uncovered(counts: Mapping[str, int]) -> str:

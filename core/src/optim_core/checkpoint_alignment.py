@@ -7,7 +7,8 @@ from itertools import chain
 from typing import Any
 
 from optim_core.component_optimizers import ComponentOptimizers
-from optim_core.parameter_groups.names import NAMES, has_state_by_order
+from optim_core.group_rules import NAMES
+from optim_core.parameter_names import has_state_by_order
 from optim_core.schedule_state import SCHEDULER, same_value
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 

@@ -16,16 +16,22 @@ from optim_core.components import size_of
 from optim_core.configuration import ComponentSpec
 from optim_core.errors import EvaluationModeError, StateMismatchError
 from optim_core.group_options import plain_number
+from optim_core.group_rules import NO_OPTIONS
 from optim_core.modes import evaluation_weights, has_modes, in_training_mode
-from optim_core.parameter_groups.assignment import GroupAssignment, assignments_of, group_rows, parameter_rows
-from optim_core.parameter_groups.names import matched_state, renamed
+from optim_core.parameter_groups.assignment import (
+    NUMERIC_COLUMNS,
+    GroupAssignment,
+    assignments_of,
+    group_rows,
+    parameter_rows,
+)
+from optim_core.parameter_names import matched_state, renamed
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 from optim_core.spelling import nearest
 
 __all__ = ["ComponentOptimizers"]
 
 
-_NO_OPTIONS = ("params", "param_names")
 _NO_PLAIN_VALUES = (tuple, list, Tensor)
 
 
@@ -259,7 +265,8 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
             rows.append((name, self.specs[name].type if name in self.specs else "", "(skipped: frozen)", "", "0", ""))
         assigned = self.assignments()
         by_group = parameter_rows(assigned) if verbose else group_rows(assigned)
-        return "\n".join([*_aligned(rows, numeric=(3, 4, 5)), "", *_aligned(by_group, numeric=(1, *_NUMERIC[verbose]))])
+        owners = _aligned(rows, numeric=("parameters", "trainable", "learning rate"))
+        return "\n".join([*owners, "", *_aligned(by_group, numeric=NUMERIC_COLUMNS)])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}\n{self.summary()}"
@@ -269,17 +276,13 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
     __hash__ = object.__hash__
 
 
-# The columns of numbers, after that of the group's own.
-_NUMERIC = {False: (3, 4, 5, 6), True: (5, 6)}
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], numeric: Sequence[int]) -> Iterator[str]:
-    """The lines of a table; columns of numbers are aligned at the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+def _aligned(rows: Sequence[tuple[str, ...]], numeric: Sequence[str]) -> Iterator[str]:
+    """The lines of a table, below its headings; columns of numbers are aligned at the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
-            cell.rjust(width) if column in numeric else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if heading in numeric else cell.ljust(width)
+            for heading, cell, width in zip(rows[0], row, widths, strict=True)
         ]
         yield "  ".join(cells).rstrip()
 
@@ -290,7 +293,7 @@ def _options_of(optimizer: Optimizer) -> tuple[Mapping[str, Any], ...]:
             {
                 k: plain_number(v) if isinstance(v, _NO_PLAIN_VALUES) else v
                 for k, v in group.items()
-                if k not in _NO_OPTIONS
+                if k not in NO_OPTIONS
             }
             for group in optimizer.param_groups
         ]

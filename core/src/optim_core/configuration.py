@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from optim_core.errors import ConfigurationError, Problem
-from optim_core.parameter_groups.rules import GroupEntry, read_group_entries
+from optim_core.group_rules import GroupEntry, read_group_entries
 from optim_core.spelling import nearest
 
 __all__ = ["ComponentSpec", "Configuration", "in_order", "read_configuration", "read_value"]
@@ -65,7 +65,7 @@ class Configuration:
         the innermost part that is in the file.
         """
         parts = re.findall(r"[^.\[\]]+", problem.path)
-        place: _Path = (*self._prefix, spec.component, *below, *(int(p) if p.isdigit() else p for p in parts))
+        place: _Path = (*self._prefix, spec.component, *below, *(int(p) if p.isdecimal() else p for p in parts))
         line = next((self._lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._lines), None)
         located = problem.below(".".join([spec.path, *below]))
         return Problem(located.path, located.message, located.hint, line, located.cause)

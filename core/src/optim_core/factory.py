@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     import torch
     from torch.optim.optimizer import ParamsT
 
-__all__ = ["OptimizerFactory", "construct_checked", "construct_factory", "converted_params", "effective_params"]
+__all__ = [
+    "OptimizerFactory",
+    "construct_checked",
+    "construct_factory",
+    "converted_params",
+    "effective_params",
+    "problems_of_build",
+]
 
 
 @runtime_checkable
@@ -100,6 +107,13 @@ def effective_params(target: type, params: Mapping[str, Any]) -> dict[str, Any]:
     """What valid params amount to: converted, and with the constructor's defaults for the others."""
     converted, _ = convert_arguments(target, params)
     return {**defaults_of(target), **converted}
+
+
+def problems_of_build(error: ValueError | TypeError) -> list[Problem]:
+    """What a factory's `build` has said against its params."""
+    if isinstance(error, InvalidArgumentsError):
+        return list(error.problems)
+    return [Problem("", f"the optimizer can't be built: {error}", cause=error)]
 
 
 def _as_given(target: type, params: Mapping[str, Any], converted: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -17,8 +17,8 @@ import pluggy
 from optim_core import hook_specifications
 from optim_core.discovery import DISABLE_VARIABLE, HOOKS_GROUP, FactoryEntry, find_entries
 from optim_core.errors import OptimWarning
+from optim_core.group_policies import CorePolicies
 from optim_core.hook_specifications import PROJECT, hookimpl, hookspec, optim_build, optim_param_groups
-from optim_core.parameter_groups.policies import CorePolicies
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ class _Defaults:
         # Only where something is built: this module is imported without torch.
         from torch.optim import Optimizer
 
-        from optim_core.parameter_groups.names import match_loaded_state
+        from optim_core.parameter_names import match_loaded_state
 
         optimizer = factory.build(params)
         # A wrapper that another implementation puts around it may have it load its state.
@@ -107,9 +107,14 @@ def policies_by_name(manager: pluggy.PluginManager) -> Mapping[str, Sequence[obj
     """The registered plugins that offer each named policy, by its name."""
     offered: dict[str, list[object]] = {}
     for implementation in manager.hook.optim_param_groups.get_hookimpls():
-        names = getattr(implementation.plugin, "POLICIES", ())
+        plugin = implementation.plugin
+        names = getattr(plugin, "POLICIES", ())
+        if not isinstance(names, (str, Collection)):
+            message = f"POLICIES of {manager.get_name(plugin)} must be names of policies, not {names!r}; it is left out"
+            warnings.warn(message, HookLoadWarning, stacklevel=2)
+            continue
         for name in [names] if isinstance(names, str) else names:
-            offered.setdefault(str(name), []).append(implementation.plugin)
+            offered.setdefault(str(name), []).append(plugin)
     return offered
 
 

@@ -22,7 +22,7 @@ from optim_core.device_schedule import DeviceSchedule, is_capturing
 from optim_core.dry_step import is_dry_step
 from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
 from optim_core.group_options import adopt, holds, is_rate, on_device, own_copy, use_tensors, write, written_value
-from optim_core.parameter_groups.names import matched_by_name, names_for_group
+from optim_core.parameter_names import matched_by_name, names_for_group
 from optim_core.schedule import Schedule
 from optim_core.schedule_state import PEAK, SCHEDULER, STEP, LoadPlan, OnMismatch, plan_load, shape_of
 from optim_core.step_hooks import without_hooks

@@ -26,7 +26,7 @@ from optim_core.hooks import hook_manager
 from optim_core.inspection.configuration_notes import configuration_notes
 from optim_core.inspection.ownership import Owner, Ownership, ownership
 from optim_core.inspection.trial import trial_optimizer
-from optim_core.parameter_groups.assignment import GroupAssignment, group_rows, parameter_rows
+from optim_core.parameter_groups.assignment import NUMERIC_COLUMNS, GroupAssignment, group_rows, parameter_rows
 from optim_core.parameter_groups.planning import option_problems
 from optim_core.parameter_groups.settings import policy_problems
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["ConfigurationReport", "check_configuration"]
-
-
-_NUMERIC = ("group", "tensors", "parameters", "peak lr", "weight decay")
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class ConfigurationReport:
             if self.groups:
                 console.print()
                 headings, *groups = (parameter_rows if self.verbose else group_rows)(self.groups)
-                print_rows(console, headings, groups, numeric=_NUMERIC)
+                print_rows(console, headings, groups, numeric=NUMERIC_COLUMNS)
         else:
             headings = ("component", "type", "optimizer", "lr", "peak lr", "horizon in updates")
             rows = [_summary_row(component) for component in self.components]

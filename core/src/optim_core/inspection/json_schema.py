@@ -9,6 +9,7 @@ written as text, as `"1e-4"`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any
 
 from optim_core.arguments import rules_of
@@ -63,7 +64,7 @@ _PARAM_GROUPS: dict[str, Any] = {
                     "param_names": False,
                 },
                 "anyOf": [{"required": ["match"]}, {"required": ["ndim"]}, {"required": ["type"]}],
-                "not": {"required": ["lr", "lr_scale"]},
+                "not": {"anyOf": [{"required": list(pair)} for pair in combinations(("lr", "peak_lr", "lr_scale"), 2)]},
             },
         ]
     },

@@ -15,10 +15,13 @@ from optim_core.components import size_of
 from optim_core.group_options import plain_number
 from optim_core.parameter_groups.trial import rate_option_of
 
-__all__ = ["BASE", "GroupAssignment", "assignments_of", "group_rows", "parameter_rows"]
+__all__ = ["BASE", "NUMERIC_COLUMNS", "GroupAssignment", "assignments_of", "group_rows", "parameter_rows"]
 
 BASE = "(base)"
 """What stands for a rule where none decided."""
+
+NUMERIC_COLUMNS = ("group", "tensors", "parameters", "peak lr", "weight decay")
+"""The columns of numbers in the tables."""
 
 _HEADINGS = ("component", "group", "rule")
 

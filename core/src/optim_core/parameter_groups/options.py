@@ -13,7 +13,7 @@ from torch import Tensor
 from optim_core.arguments import convert_arguments
 from optim_core.errors import Problem
 from optim_core.group_options import plain_number
-from optim_core.parameter_groups.rules import EFFECTS, number_in
+from optim_core.group_rules import EFFECTS, number_in
 from optim_core.parameter_groups.settings import Setting
 from optim_core.parameter_groups.trial import Case, GroupTrial
 from optim_core.schedule_state import PEAK, STEP

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from optim_core.components import Component
 from optim_core.errors import Problem
-from optim_core.parameter_groups.rules import CONDITIONS, GroupRule, written_name
+from optim_core.group_rules import CONDITIONS, GroupRule, written_name
 from optim_core.spelling import nearest
 
 __all__ = ["Places"]

@@ -13,16 +13,17 @@ from torch.optim import Optimizer
 
 from optim_core.components import Component
 from optim_core.configuration import ComponentSpec
-from optim_core.errors import InvalidArgumentsError, Problem
-from optim_core.factory import OptimizerFactory
+from optim_core.errors import Problem
+from optim_core.factory import OptimizerFactory, problems_of_build
 from optim_core.group_options import own_copy, plain_number
+from optim_core.group_rules import NAMES
 from optim_core.parameter_groups.options import comparable, converted_options, same_option
 from optim_core.parameter_groups.places import Places
 from optim_core.parameter_groups.settings import Setting, settings_of, settings_of_rules
 from optim_core.parameter_groups.trial import Case, GroupTrial, kind_of, rate_option_of, tried_groups
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
-__all__ = ["GroupPlan", "lost_options", "option_problems", "plan_groups"]
+__all__ = ["ChosenGroups", "GroupPlan", "chosen_groups", "lost_options", "option_problems", "plan_groups"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,48 @@ class GroupPlan:
         return [dict(entry) if isinstance(entry, dict) else entry for entry in self.params]
 
 
+@dataclass(frozen=True)
+class ChosenGroups:
+    """What a hook or the core has chosen for a component.
+
+    Attributes:
+        groups: groups with "params", which are tensors, and options.
+        plain: whether it was parameters only, and no groups.
+        names: those that parameters were given with, by `id`.
+    """
+
+    groups: Sequence[dict[str, Any]]
+    plain: bool
+    names: Mapping[int, str]
+
+
+def chosen_groups(given: Iterable[Any]) -> ChosenGroups:
+    """What `torch.optim.Optimizer` takes, as groups of tensors.
+
+    Raises:
+        ValueError: a group has no "params", or has them in no order.
+    """
+    entries = list(given)
+    plain = not (entries and isinstance(entries[0], Mapping))
+    groups = [{"params": entries}] if plain else [dict(group) for group in entries]
+    names: dict[int, str] = {}
+    for group in groups:
+        params = group.get("params")
+        if params is None or isinstance(params, (set, frozenset)):
+            raise ValueError(f"a group must have a list of 'params', not {type(params).__name__}")
+        listed = [params] if isinstance(params, Tensor) else list(params)
+        own = group.pop(NAMES, None) or [item[0] if isinstance(item, tuple) else None for item in listed]
+        group["params"] = [item[1] if isinstance(item, tuple) else item for item in listed]
+        pairs = zip(group["params"], own, strict=True)
+        names.update((id(parameter), name) for parameter, name in pairs if name is not None)
+    return ChosenGroups(groups, plain, names)
+
+
 def plan_groups(
     component: Component,
     spec: ComponentSpec,
     factory: OptimizerFactory | None,
-    given: Iterable[Any],
+    chosen: ChosenGroups,
     manager: pluggy.PluginManager,
 ) -> tuple[GroupPlan | None, list[Problem]]:
     """Apply a component's rules and policies to the parameters that its factory would be given without them.
@@ -60,25 +98,25 @@ def plan_groups(
         component: whose parameters they are.
         spec: with the entries.
         factory: constructed from the component's params; None where these are wrong.
-        given: parameters, or parameter groups.
+        chosen: what the factory would be given.
         manager: of the hooks, for policies.
 
     Returns:
         The plan, where nothing is wrong, and every problem; paths begin with `param_groups`, or with `params` where
         the optimizer can't be built.
     """
-    base, plain = _as_groups(given)
     places = Places(component)
     settings, problems = settings_of(spec, places, manager)
     if factory is None:
         return None, problems
+    base = chosen.groups
     if not any(group["params"] for group in base):
         # There is nothing to build an optimizer over.
         return (None if problems else GroupPlan(base, {}, ())), problems
     try:
-        trial = tried_groups(factory, base, plain=plain)
+        trial = tried_groups(factory, base, chosen.names, plain=chosen.plain)
     except (ValueError, TypeError) as error:
-        return None, [*problems, *_of_the_optimizer(error)]
+        return None, [*problems, *(problem.below("params") for problem in problems_of_build(error))]
     case_of = {id(p): (index, kind_of(p)) for index, group in enumerate(base) for p in group["params"]}
 
     def cases_of(setting: Setting) -> Collection[Case]:
@@ -89,7 +127,7 @@ def plan_groups(
     options, wrong = converted_options(settings, trial, type(factory), cases_of)
     if problems or wrong:
         return None, [*problems, *wrong]
-    return _planned(base, plain, places, settings, options, trial), []
+    return _planned(chosen, places, settings, options, trial), []
 
 
 def option_problems(
@@ -104,10 +142,10 @@ def option_problems(
         fewer: parameters that the factory can build over, where it can't over those.
     """
     try:
-        trial = tried_groups(factory, [{"params": samples}], plain=True)
+        trial = tried_groups(factory, [{"params": samples}], {}, plain=True)
     except Exception:
         # Whatever a stranger's build raises: of these others it is known that it doesn't.
-        trial = tried_groups(factory, [{"params": fewer}], plain=True)
+        trial = tried_groups(factory, [{"params": fewer}], {}, plain=True)
     problems: list[Problem] = []
     for setting in settings_of_rules(spec):
         # It may be for parameters of one kind only, which will be told with a model.
@@ -130,7 +168,8 @@ def lost_options(plan: GroupPlan, optimizer: Optimizer) -> str | None:
         if not isinstance(planned, Mapping):
             continue
         wanted = {n: v for n, v in planned.items() if n != "params" and n not in driven}
-        groups = {id(g): g for p in planned["params"] if (g := group_of.get(id(p))) is not None}
+        tensors = (item[1] if isinstance(item, tuple) else item for item in planned["params"])
+        groups = {id(g): g for p in tensors if (g := group_of.get(id(p))) is not None}
         for group in groups.values():
             for name, value in wanted.items():
                 found = rate_option_of(group) if name == "lr" else group.get(name)
@@ -143,34 +182,14 @@ def _is_about(found: Any, wanted: Any) -> bool:
     found, wanted = plain_number(found), plain_number(wanted)
     if isinstance(found, (tuple, list)) and isinstance(wanted, (tuple, list)) and len(found) == len(wanted):
         return all(map(_is_about, found, wanted))
-    if type(found) is float or type(wanted) is float:
-        return isinstance(found, (int, float)) and math.isclose(found, wanted, rel_tol=1e-6)
-    return isinstance(wanted, Tensor) or bool(found == wanted)
-
-
-def _of_the_optimizer(error: ValueError | TypeError) -> list[Problem]:
-    if isinstance(error, InvalidArgumentsError):
-        return [problem.below("params") for problem in error.problems]
-    return [Problem("params", f"the optimizer can't be built: {error}", cause=error)]
-
-
-def _as_groups(given: Iterable[Any]) -> tuple[list[dict[str, Any]], bool]:
-    """What a hook or the core has chosen, as groups of tensors; and whether it was parameters only."""
-    entries = list(given)
-    plain = not (entries and isinstance(entries[0], Mapping))
-    groups = [{"params": entries}] if plain else [dict(group) for group in entries]
-    for group in groups:
-        if "params" not in group:
-            raise ValueError("an implementation of the hook optim_param_groups returned a group without 'params'")
-        params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-        group["params"] = [item[1] if isinstance(item, tuple) else item for item in params]
-        group.pop("param_names", None)
-    return groups, plain
+    if isinstance(found, (int, float)) and isinstance(wanted, (int, float)):
+        return math.isclose(found, wanted, rel_tol=1e-6)
+    # None leaves it to the optimizer.
+    return wanted is None or isinstance(wanted, Tensor) or bool(found == wanted)
 
 
 def _planned(
-    base: Sequence[Mapping[str, Any]],
-    plain: bool,
+    chosen: ChosenGroups,
     places: Places,
     settings: Sequence[Setting],
     options: Sequence[Mapping[str, Any]],
@@ -183,7 +202,7 @@ def _planned(
     # By base group, kind and settings: the options to give a group, and all that it then has.
     made: dict[tuple[int, Hashable, tuple[int, ...]], tuple[dict[str, Any], Hashable]] = {}
     groups: dict[Hashable, dict[str, Any]] = {}
-    for index, group in enumerate(base):
+    for index, group in enumerate(chosen.groups):
         own = {name: value for name, value in group.items() if name != "params"}
         for parameter in group["params"]:
             numbers = of_parameter.get(id(parameter), ())
@@ -196,16 +215,22 @@ def _planned(
                 groups.setdefault(made[case][1], {"params": []})
                 # Of another kind, or base group, may have by itself what this one has to be given.
                 groups[made[case][1]].update(made[case][0])
-            groups[made[case][1]]["params"].append(parameter)
+            named = chosen.names.get(id(parameter))
+            groups[made[case][1]]["params"].append(parameter if named is None else (named, parameter))
     # First what has the configured rate: the first group's is the one that is logged.
     ordered = sorted(groups.values(), key=lambda group: (len(group) > 1, "lr" in group))
     params: Sequence[Any] = ordered
-    if plain and len(ordered) == 1 and len(ordered[0]) == 1:
+    if chosen.plain and len(ordered) == 1 and len(ordered[0]) == 1:
         params = ordered[0]["params"]
     labels = {numbers: " + ".join(settings[n].label for n in numbers) for numbers in set(of_parameter.values())}
     rules = {name: labels[of_parameter[id(p)]] for name, p in places.named.items() if id(p) in of_parameter}
-    frozen = {id(p): p for setting in settings if setting.freeze for p in setting.params}
-    return GroupPlan(params, rules, list(frozen.values()))
+    # As of all that entries set, the first in the list holds.
+    decided: dict[int, tuple[Tensor, bool]] = {}
+    for setting in settings:
+        if setting.freeze is not None:
+            for parameter in setting.params:
+                decided.setdefault(id(parameter), (parameter, setting.freeze))
+    return GroupPlan(params, rules, [parameter for parameter, freeze in decided.values() if freeze])
 
 
 def _together(
@@ -216,8 +241,9 @@ def _together(
     for each in options:
         together = {**each, **together}
     scale = math.prod(setting.lr_scale for setting in settings)
-    if scale != 1 and "lr" in unchanged:
-        together["lr"] = together.get("lr", unchanged["lr"]) * scale
+    rate = together.get("lr", unchanged.get("lr"))
+    if scale != 1 and rate is not None:
+        together["lr"] = rate * scale
     elif "lr" in together:
         together["lr"] = own_copy(together["lr"])
     return {name: value for name, value in together.items() if not same_option(value, unchanged.get(name))}

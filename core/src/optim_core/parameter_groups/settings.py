@@ -12,9 +12,9 @@ from torch import Tensor
 
 from optim_core.configuration import ComponentSpec
 from optim_core.errors import InvalidArgumentsError, Problem
+from optim_core.group_rules import CONDITIONS, EFFECTS, NO_OPTIONS, GroupRule, PolicyUse, number_in
 from optim_core.hooks import asking_policy, policies_by_name
 from optim_core.parameter_groups.places import Places
-from optim_core.parameter_groups.rules import CONDITIONS, GroupRule, PolicyUse, number_in
 from optim_core.spelling import nearest
 
 __all__ = ["Setting", "policy_problems", "settings_of", "settings_of_rules"]
@@ -29,7 +29,7 @@ class Setting:
         label: a few words for tables.
         options: options of the optimizer's groups.
         lr_scale: what the learning rate is multiplied by.
-        freeze: whether the parameters are not to be trained.
+        freeze: whether the parameters are not to be trained; None leaves that open.
         params: the parameters, in the order of the module.
     """
 
@@ -37,7 +37,7 @@ class Setting:
     label: str
     options: Mapping[str, Any] = field(default_factory=dict)
     lr_scale: float = 1.0
-    freeze: bool = False
+    freeze: bool | None = None
     params: Sequence[Tensor] = ()
 
 
@@ -134,12 +134,12 @@ def _asked(
     for group in listed:
         options = {name: value for name, value in group.items() if name not in _OWN}
         label = f"{use.name} ({group['label']})" if group.get("label") else use.name
-        scale, freeze = float(group.get("lr_scale", 1.0)), group.get("freeze", False)
+        scale, freeze = float(group.get("lr_scale", 1.0)), group.get("freeze")
         settings.append(Setting(use.path, label, options, scale, freeze, group["params"]))
     return settings
 
 
-_OWN = ("params", "param_names", "lr_scale", "freeze", "label")
+_OWN = (*NO_OPTIONS, *EFFECTS, "label")
 
 
 def _listed(groups: Any) -> Any:
@@ -167,7 +167,7 @@ def _fault_of(groups: Any, places: Places) -> str | None:
         scale = number_in(group.get("lr_scale", 1.0))
         if scale is None or not 0 <= scale < math.inf:
             return f"lr_scale = {group['lr_scale']!r}, which is no finite number of zero or more"
-        if not isinstance(group.get("freeze", False), bool):
+        if not isinstance(group.get("freeze"), (bool, type(None))):
             return f"freeze = {group['freeze']!r}, which is neither True nor False"
         tensors = group["params"]
         if any(id(tensor) not in places.name_of for tensor in tensors):

@@ -17,7 +17,7 @@ _WITH_THE_LAYER_BEFORE = 99999
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 # What only holds modules; the first of these also says that they follow each other.
 _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
-_HEADS = ("head", "heads", "lm_head", "classifier")
+_HEADS = frozenset({"head", "heads", "lm_head", "classifier"})
 _REMEDY = "Give it a method group_matcher(coarse), or write rules with lr_scale in place of the policy"
 
 
@@ -33,7 +33,7 @@ def layers_of(module: nn.Module, names: Iterable[str]) -> dict[str, int]:
     - in place of such a one, the modules of a Sequential in it that are of one class and have parts (the blocks of a
       stage); and the layers of a submodule's own grouping;
     - what lies between layers is a part of the one before it; what comes before them all is the first layer; what
-      comes after them, and a head wherever it is, the last.
+      comes after them, and what is in a head without layers of its own, by its name and wherever it is, the last.
 
     Args:
         module: whose parameters they are.
@@ -111,7 +111,6 @@ def _by_structure(module: nn.Module, names: Sequence[str]) -> dict[str, int]:
     first_within: dict[str, int] = {}
     for index, segment in enumerate(segments):
         first_within.setdefault(segment.within, index)
-    heads = tuple(f"{name}." for name in _HEADS)
     owners: dict[str, int | None] = {}
     current = -1
     for name in names:
@@ -138,7 +137,7 @@ def _by_structure(module: nn.Module, names: Sequence[str]) -> dict[str, int]:
     for index, (name, owner) in enumerate(owners.items()):
         if owner is not None:
             here = owner, within[name]
-        is_above = index > owned[-1] or (owner is None and name.startswith(heads))
+        is_above = index > owned[-1] or (owner is None and not _HEADS.isdisjoint(name.split(".")))
         found[name] = (len(segments), 0) if is_above else here
     numbers = {place: number for number, place in enumerate(sorted(set(found.values())))}
     return {name: numbers[place] for name, place in found.items()}
@@ -163,19 +162,22 @@ def _innermost(name: str, paths: Mapping[str, int]) -> int | None:
 
 def _numbered_submodules(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """The paths of the outermost numbered submodules, and of those with a grouping of their own, in order."""
-    found = list(_outermost(module, ""))
+    found = list(_outermost(module, "", set()))
     with_parts = [(path, child) for path, child in found if _has_parts(child)]
     return with_parts or found
 
 
-def _outermost(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+def _outermost(module: nn.Module, prefix: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    if module in seen:
+        return
+    seen.add(module)
     series = _series_among(module)
     for name, child in _children(module):
         path = f"{prefix}{name}."
-        if name.isdigit() or name in series or callable(getattr(child, "group_matcher", None)):
+        if name.isdecimal() or name in series or callable(getattr(child, "group_matcher", None)):
             yield path, child
         else:
-            yield from _outermost(child, path)
+            yield from _outermost(child, path, seen)
 
 
 def _segments_in(path: str, module: nn.Module) -> list[_Segment]:

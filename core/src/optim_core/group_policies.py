@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from optim_core.group_rules import number_in, written_name
 from optim_core.hook_specifications import hookimpl
-from optim_core.parameter_groups.layers import layers_of
-from optim_core.parameter_groups.rules import number_in, written_name
+from optim_core.module_layers import layers_of
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ def no_weight_decay(module: nn.Module, argument: Any) -> list[dict[str, Any]]:
         raise ValueError(f"takes no argument, not {argument!r}")
     parameters = dict(module.named_parameters())
     _require_known_dimensions(parameters.values())
-    listed = list(_listed_names(module, ""))
+    listed = list(_listed_names(module, "", set()))
     exact = {name for name in listed if not any(sign in name for sign in "*?[")}
     patterns = [name for name in listed if name not in exact]
     spared = [
@@ -83,7 +83,10 @@ class CorePolicies:
         return made_by[policy](module, argument) if policy in made_by else None
 
 
-def _listed_names(module: nn.Module, prefix: str) -> Iterator[str]:
+def _listed_names(module: nn.Module, prefix: str, seen: set[nn.Module]) -> Iterator[str]:
+    if module in seen:
+        return
+    seen.add(module)
     listing = getattr(module, "no_weight_decay", None)
     names = listing() if callable(listing) else listing
     if isinstance(names, (set, frozenset, list, tuple)):
@@ -95,7 +98,7 @@ def _listed_names(module: nn.Module, prefix: str) -> Iterator[str]:
     if callable(getattr(module, "group_matcher", None)):
         return  # by timm's convention, which says of the whole model what there is to say
     for name, child in module.named_children():
-        yield from _listed_names(child, written_name(f"{prefix}{name}."))
+        yield from _listed_names(child, written_name(f"{prefix}{name}."), seen)
 
 
 def _require_known_dimensions(parameters: Iterable[torch.Tensor]) -> None:

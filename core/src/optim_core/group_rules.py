@@ -14,6 +14,8 @@ from optim_core.spelling import nearest
 __all__ = [
     "CONDITIONS",
     "EFFECTS",
+    "NAMES",
+    "NO_OPTIONS",
     "GroupEntry",
     "GroupRule",
     "PolicyUse",
@@ -25,9 +27,12 @@ __all__ = [
 CONDITIONS = ("match", "ndim", "type")
 EFFECTS = ("lr_scale", "freeze")
 KEY = "param_groups"
+NAMES = "param_names"
+NO_OPTIONS = ("params", NAMES)
+"""What a parameter group has that is no option."""
 
+_COMPILED = re.compile(r"(^|\.)_orig_mod\.")
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-_NOT_OPTIONS = ("params", "param_names")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class GroupRule:
         type: the name of the class, or of a base class, of the module that it belongs to; None for any.
         options: options of the optimizer's groups, by name.
         lr_scale: what the learning rate is multiplied by, over the whole schedule.
-        freeze: whether it is not to be trained.
+        freeze: whether it is not to be trained; None leaves that open.
     """
 
     path: str
@@ -50,7 +55,7 @@ class GroupRule:
     type: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     lr_scale: float = 1.0
-    freeze: bool = False
+    freeze: bool | None = None
 
     @property
     def label(self) -> str:
@@ -150,14 +155,14 @@ def _rule(path: str, item: Mapping[str, Any], problems: list[Problem]) -> GroupR
     scale = number_in(item.get("lr_scale", 1.0))
     if scale is None or not 0 <= scale < math.inf:
         refuse("lr_scale", f"= {item['lr_scale']!r}: must be a finite number, zero or more")
-    freeze = item.get("freeze", False)
-    if not isinstance(freeze, bool):
+    freeze = item.get("freeze")
+    if "freeze" in item and not isinstance(freeze, bool):
         refuse("freeze", f"= {freeze!r}: must be true or false")
     rates = [key for key in ("lr", "peak_lr", "lr_scale") if key in item]
     if len(rates) > 1:
         refuse(rates[-1], f"can't be given together with {rates[0]}: each says what the rate is")
     options = {key: value for key, value in item.items() if key not in (*CONDITIONS, *EFFECTS)}
-    for key in _NOT_OPTIONS:
+    for key in NO_OPTIONS:
         if key in options:
             refuse(key, "is no option", "'match', 'ndim' and 'type' say which parameters a rule is for")
     problems += found
@@ -190,4 +195,4 @@ def number_in(value: object) -> float | None:
 
 def written_name(name: str) -> str:
     """A parameter's name as a person writes it: without what torch.compile puts into it."""
-    return name.replace("_orig_mod.", "")
+    return _COMPILED.sub(r"\1", name)

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optim_core.errors import StateMismatchError
+from optim_core.group_rules import NAMES, written_name
 
 __all__ = [
-    "NAMES",
     "has_state_by_order",
     "match_loaded_state",
     "matched_by_name",
@@ -27,7 +27,6 @@ __all__ = [
     "renamed",
 ]
 
-NAMES = "param_names"
 _MOST_LISTED = 50
 
 
@@ -93,7 +92,7 @@ def matched_by_name(groups: Sequence[Mapping[str, Any]], state: Mapping[str, Any
     own, other = [group.get(NAMES) for group in groups], [group.get(NAMES) for group in saved]
     if own == other or not any(NAMES in group for group in groups):
         return dict(state)
-    if any(map(_is_name, chain.from_iterable(group.get("params", ()) for group in saved))):
+    if _is_matched(saved):
         _require_kept_together(own, saved, owner)
         return {**state, "param_groups": _with_names(saved, own)}
     if not any(NAMES in group for group in saved):
@@ -105,6 +104,8 @@ def matched_by_name(groups: Sequence[Mapping[str, Any]], state: Mapping[str, Any
             f"{owner}: the names of the parameters in {whose} are not one for each, and each another, so that what is "
             "for which can't be told. Take 'param_names' out of the groups to go by their order"
         )
+    named = ours
+    ours, theirs = _as_written(ours), _as_written(theirs)
     _require_same_names(ours, theirs, owner)
     group_of = {name: index for index, names in enumerate(theirs) for name in names}
     _require_same_groups(ours, theirs, group_of, owner)
@@ -113,9 +114,9 @@ def matched_by_name(groups: Sequence[Mapping[str, Any]], state: Mapping[str, Any
         key_of.update(zip(names, group["params"], strict=True))
     empty = iter([group for group, names in zip(saved, theirs, strict=True) if not names])
     placed = []
-    for names in ours:
+    for names, kept in zip(ours, named, strict=True):
         group = saved[group_of[names[0]]] if names else next(empty)
-        placed.append({**group, "params": [key_of[name] for name in names], NAMES: list(names)})
+        placed.append({**group, "params": [key_of[name] for name in names], NAMES: list(kept)})
     return {**state, "param_groups": placed}
 
 
@@ -155,7 +156,8 @@ def matched_state(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, A
     matched = matched_by_name(optimizer.param_groups, state, owner)
     if has_state_by_order(optimizer) and _keys_in(state) != _keys_in(matched):
         raise StateMismatchError(
-            f"{owner}: the parameters are in another order than in the checkpoint, and its state is of all together"
+            f"{owner}: the parameters are in another order than in the checkpoint, and its state is of all together. "
+            "Register them in the order in which they were saved"
         )
     return matched
 
@@ -164,9 +166,21 @@ def _keys_in(state: Mapping[str, Any]) -> list[list[Any]]:
     return [list(group.get("params", ())) for group in state["param_groups"]]
 
 
-def _is_name(key: Any) -> bool:
-    """Whether what a state has for a parameter is its name, by which a tool has matched it, and not its number."""
-    return isinstance(key, str) and not key.isdigit()
+def _is_matched(saved: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a tool has matched a state: what it has for parameters are their names then, and not numbers."""
+    keys = [key for group in saved for key in group.get("params", ())]
+    if not any(isinstance(key, str) for key in keys):
+        return False
+    # Where JSON was in between, numbers are strings; but parameters may have numbers for names, too.
+    names = {name for group in saved for name in group.get(NAMES, ())}
+    return set(keys) == names or set(keys) != set(map(str, range(len(keys))))
+
+
+def _as_written(names: list[list[str]]) -> list[list[str]]:
+    """Names without what torch.compile puts into them, as long as they differ."""
+    written = [[written_name(name) for name in of_group] for of_group in names]
+    flat = list(chain.from_iterable(written))
+    return written if len(set(flat)) == len(flat) else names
 
 
 def _with_names(saved: Iterable[Mapping[str, Any]], names: Sequence[Any]) -> list[Mapping[str, Any]]:
@@ -196,7 +210,10 @@ def _require_same_names(ours: Iterable[list[str]], theirs: Iterable[list[str]], 
     if missing or unexpected:
         parts = [f"not in the checkpoint: {_listing(missing)}"] if missing else []
         parts += [f"only in the checkpoint: {_listing(unexpected)}"] if unexpected else []
-        what = f"{owner}: the checkpoint is of other parameters; {'; '.join(parts)}"
+        what = (
+            f"{owner}: the checkpoint is of other parameters; {'; '.join(parts)}. Rename them in the state, or take "
+            "'param_names' out of its groups to go by their order"
+        )
         raise StateMismatchError(what, missing, unexpected)
 
 
