@@ -255,3 +255,16 @@ def test_muon_takes_an_option_of_the_algorithm_that_all_matches_are_for(
 def test_muon_refuses_an_option_of_the_other_algorithm(muon: Callable[..., Any]) -> None:
     with pytest.raises(ConfigurationError, match=r"net\.param_groups\[0\]\.betas: .* no such option"):
         muon([{"match": "^1.weight", "betas": [0.5, 0.6]}])
+
+
+def test_what_one_cycle_drives_is_left_to_it_and_makes_no_groups(net: nn.Module) -> None:
+    groups = build(net, "adamw_cosine_schedule", [{"match": "^0", "betas": [0.5, 0.999]}]).param_groups
+    assert len(groups) == 1
+    groups = build(net, "adamw_cosine_schedule", [{"match": "^0", "betas": [0.5, 0.9]}]).param_groups
+    assert [(group["betas"][0] == 0.95, group["betas"][1]) for group in groups] == [(True, 0.999), (True, 0.9)]
+
+
+@pytest.mark.parametrize("name", ["k", "weight_sum", "lr_max", "scheduled_lr", "train_mode"])
+def test_the_counters_of_schedule_free_are_no_options(net: nn.Module, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"net\.param_groups\[0\]\.{name}: .*no such option"):
+        build(net, "schedule_free_radam", [{"match": "^0", name: 1}])

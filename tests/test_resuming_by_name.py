@@ -58,6 +58,12 @@ RULES = {
 each_kind = pytest.mark.parametrize(("key", "params"), KINDS.values(), ids=KINDS)
 each_variant = pytest.mark.parametrize(("key", "params"), VARIANTS.values(), ids=VARIANTS)
 each_rules = pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+# The rest of the kinds are of interest where there is most to be matched.
+each_variant_and_rules = pytest.mark.parametrize(
+    ("key", "params", "rules"),
+    [(*kind, rules) for kind in KINDS.values() for rules in RULES.values()]
+    + [(*VARIANTS[name], RULES["all that there is"]) for name in VARIANTS if name not in KINDS],
+)
 
 
 class Network(nn.Module):
@@ -150,8 +156,7 @@ each_route = pytest.mark.parametrize("route", [through_components, through_optim
 
 
 @each_route
-@each_variant
-@each_rules
+@each_variant_and_rules
 def test_a_run_with_reordered_parameters_is_resumed_bit_for_bit(tmp_path, key, params, rules, route):
     run = trained(key, params, rules)
     resumed = build(key, params, rules, order=REORDERED, seed=1)
@@ -164,7 +169,7 @@ def test_a_run_with_reordered_parameters_is_resumed_bit_for_bit(tmp_path, key, p
 
 
 @each_route
-@each_rules
+@pytest.mark.parametrize("rules", [RULES["one group"], RULES["all that there is"]])
 @pytest.mark.parametrize("saved_in_evaluation", [True, False])
 @pytest.mark.parametrize("loaded_in_evaluation", [True, False])
 def test_schedule_free_weights_are_matched_in_either_mode(

@@ -381,13 +381,19 @@ def test_summary_says_who_owns_how_many_parameters(models: dict[str, nn.Linear])
         skipped=["teacher"],
     )
 
-    rows = [line.split() for line in optimizers.summary().splitlines()]
+    owners, groups = ([line.split() for line in table.splitlines()] for table in optimizers.summary().split("\n\n"))
 
-    assert rows == [
+    assert owners == [
         ["component", "type", "optimizer", "parameters", "trainable", "learning", "rate"],
         ["backbone", "adam", "Adam", "16", "12", "0.01"],
         ["head", "SGD", "10", "10", "0.1"],
         ["teacher", "sgd", "(skipped:", "frozen)", "0"],
+    ]
+    assert groups == [
+        ["component", "group", "rule", "tensors", "parameters", "peak", "lr", "weight", "decay"],
+        ["backbone", "0", "(base)", "1", "12", "0.01", "0"],
+        ["backbone", "0", "(base)", "1", "4", "frozen", "0"],
+        ["head", "0", "(base)", "2", "10", "0.1", "0"],
     ]
     assert repr(optimizers) == f"ComponentOptimizers\n{optimizers.summary()}"
 
@@ -395,8 +401,10 @@ def test_summary_says_who_owns_how_many_parameters(models: dict[str, nn.Linear])
 def test_columns_of_the_summary_line_up() -> None:
     big = ComponentOptimizers({"net": torch.optim.SGD([nn.Parameter(torch.zeros(1000, 1000))], lr=1e-4)})
 
-    header, row = big.summary().splitlines()
+    owners, groups = big.summary().split("\n\n")
+    header, row = owners.splitlines()
 
+    assert len(set(map(len, groups.splitlines()))) == 1
     assert row.split()[-3:] == ["1,000,000", "1,000,000", "0.0001"]
     assert len(header) == len(row)
     assert header.index("optimizer") == row.index("SGD")

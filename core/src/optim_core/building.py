@@ -162,7 +162,7 @@ def _assembled(
         _log.info("component %r is skipped: it has no trainable parameter", name)
     parameters: dict[str, Mapping[str, Tensor]] = {
         name: component.parameters if as_found else dict(component.module.named_parameters())
-        for name, component in trained.items()
+        for name, component in components.items()
     }
     for name, optimizer in optimizers.items():
         component = trained[name]

@@ -122,10 +122,13 @@ def load_checkpoint(
             in_order[component], apart[component] = aligned(component, optimizers, saved[component])
         contents = dataclasses.replace(contents, optimizers=in_order)
         problems += optimizer_problems(optimizers, in_order, apart)
-        changes = [] if problems else list(_changes(optimizers, in_order))
+        regrouped = [c for c in optimizers if c in saved and is_regrouped(c, optimizers, saved[c])]
+        changes = [] if problems else list(_changes(optimizers, in_order, regrouped))
         if changes and on_mismatch == "checkpoint":
             problems += _unable(optimizers, in_order)
-            problems += _regrouped(optimizers, saved)
+            message = "has its parameters in other groups than in the checkpoint"
+            hint = "Configure its param_groups as they were"
+            problems += [Problem(component, message, hint) for component in regrouped]
     if problems or (changes and on_mismatch == "error"):
         raise CheckpointMismatchError(root, problems or changes)
     notice = None
@@ -189,11 +192,20 @@ def _payload(component: str, optimizers: ComponentOptimizers) -> dict[str, Any]:
     return payload
 
 
-def _changes(optimizers: ComponentOptimizers, saved: Mapping[str, Any]) -> Iterator[Problem]:
+def _shown(value: object) -> str:
+    # Without the last digits, in which a product of scales has rounded.
+    return f"{value:.12g}" if isinstance(value, float) else repr(value)
+
+
+def _changes(
+    optimizers: ComponentOptimizers, saved: Mapping[str, Any], regrouped: Collection[str]
+) -> Iterator[Problem]:
     for component in optimizers:
         for change in changed_values(component, optimizers, saved[component]):
-            message = f"is {change.saved!r} in the checkpoint and {change.current!r} now"
+            message = f"is {_shown(change.saved)} in the checkpoint and {_shown(change.current)} now"
             yield Problem(f"{component}.{change.name}", message)
+        if component in regrouped:
+            yield Problem(component, "has its parameters in other groups than in the checkpoint")
 
 
 def _unable(optimizers: ComponentOptimizers, saved: Mapping[str, Any]) -> Iterator[Problem]:
@@ -204,14 +216,6 @@ def _unable(optimizers: ComponentOptimizers, saved: Mapping[str, Any]) -> Iterat
             message = f"{type(optimizer).__name__} can't take over the checkpoint's schedule"
             hint = "Its load_state_dict must accept on_mismatch, and pass it on to the optimizer inside"
             yield Problem(component, message, hint)
-
-
-def _regrouped(optimizers: ComponentOptimizers, saved: Mapping[str, Any]) -> Iterator[Problem]:
-    """The optimizers whose parameters were in other groups, so that there is no taking over their options."""
-    for component in optimizers:
-        if is_regrouped(component, optimizers, saved[component]):
-            message = "has its parameters in other groups than in the checkpoint"
-            yield Problem(component, message, "Configure its param_groups as they were")
 
 
 def _takes_policy(optimizer: Optimizer) -> bool:

@@ -234,11 +234,13 @@ class ComponentOptimizers(Mapping[str, Optimizer]):
         return self._initial_options[component]
 
     def assignments(self) -> list[GroupAssignment]:
-        """Which parameters are in which parameter group, and what decided it, in the order of the configuration."""
+        """Which parameters are in which parameter group, and what decided it; skipped components come last."""
         return [
             assignment
-            for name, optimizer in self._optimizers.items()
-            for assignment in assignments_of(name, optimizer, self.parameters_of(name), self._rules.get(name, {}))
+            for name in [*self._optimizers, *self.skipped]
+            for assignment in assignments_of(
+                name, self._optimizers.get(name), self.parameters_of(name), self._rules.get(name, {})
+            )
         ]
 
     def summary(self, *, verbose: bool = False) -> str:

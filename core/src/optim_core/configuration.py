@@ -262,8 +262,10 @@ def _parse(text: str, source: str) -> tuple[object, dict[_Path, int]]:
         if message.startswith("but ") and error.context:
             message = f"{error.context}, {message}"
         hint = "YAML is indented with spaces, not tabs" if "\\t" in message else None
-        if "escape character" in message:
-            hint = "In double quotes a backslash has a meaning of its own: put regular expressions in single quotes"
+        if "escape character" in message or "alias" in message:
+            hint = "Signs have meanings of their own in YAML: put regular expressions in single quotes"
+        elif "expected ',' or" in message or "expected <block end>" in message:
+            hint = "Texts with signs in them, such as regular expressions, go in single quotes"
         raise ConfigurationError(source, [Problem("is no valid YAML", message, hint, line, error)]) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

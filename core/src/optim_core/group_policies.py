@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -89,7 +89,7 @@ def _listed_names(module: nn.Module, prefix: str, seen: set[nn.Module]) -> Itera
     seen.add(module)
     listing = getattr(module, "no_weight_decay", None)
     names = listing() if callable(listing) else listing
-    if isinstance(names, (set, frozenset, list, tuple)):
+    if isinstance(names, Collection) and not isinstance(names, str):
         yield from (f"{prefix}{name}" for name in names)
         return
     if callable(listing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ NO_OPTIONS = ("params", NAMES)
 """What a parameter group has that is no option."""
 
 _COMPILED = re.compile(r"(^|\.)_orig_mod\.")
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class GroupRule:
     def label(self) -> str:
         """Its conditions, for tables."""
         asked = ((name, getattr(self, name)) for name in CONDITIONS)
-        return " ".join(f"{name} {value}" for name, value in asked if value is not None)
+        return " ".join(f"{name} {value if value != '' else repr(value)}" for name, value in asked if value is not None)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _entry(path: str, item: object, problems: list[Problem]) -> GroupEntry | Non
             return PolicyUse(path, name, item[name])
         near = {key: nearest(key, CONDITIONS) for key in item}
         misspelt = [Problem(f"{path}.{key}", "no such key", f"Did you mean {n[0]!r}?") for key, n in near.items() if n]
-        hint = "Options of all parameters belong under 'params'. Policies stand in the list one at a time"
+        hint = "Options of all parameters belong under 'params'. Policies are entries of the list, one by one"
         problems += misspelt or [Problem(path, "a rule needs at least one of 'match', 'ndim' and 'type'", hint)]
         return None
     return _rule(path, item, problems)
@@ -145,10 +146,13 @@ def _rule(path: str, item: Mapping[str, Any], problems: list[Problem]) -> GroupR
     match, ndim, kind = (item.get(name) for name in CONDITIONS)
     if "match" in item:
         if not isinstance(match, str):
-            refuse("match", f"= {match!r}: must be a regular expression, as a string")
+            refuse("match", f"= {match!r}: must be a regular expression, as a string", "Put it in single quotes")
+        elif any(sign < " " for sign in match):
+            hint = "YAML makes one of a backslash in double quotes: put regular expressions in single quotes"
+            refuse("match", f"= {match!r}: has a control character in it", hint)
         elif error := _fault_of(match):
             refuse("match", f"= {match!r}: is no regular expression: {error}", _ESCAPING)
-    if "ndim" in item and (not isinstance(ndim, int) or isinstance(ndim, bool) or ndim < 0):
+    if "ndim" in item and (not isinstance(ndim, numbers.Integral) or isinstance(ndim, bool) or ndim < 0):
         refuse("ndim", f"= {ndim!r}: must be a number of dimensions, zero or more")
     if "type" in item and (not isinstance(kind, str) or not kind):
         refuse("type", f"= {kind!r}: must be the name of a module's class, such as LayerNorm")
@@ -184,8 +188,8 @@ def _fault_of(expression: str) -> str | None:
 
 def number_in(value: object) -> float | None:
     """A number, also where it is written as text, such as 1e-4; None of anything else."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number and not (isinstance(value, str) and _EXPONENT.fullmatch(value)):
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number and not (isinstance(value, str) and _NUMBER.fullmatch(value)):
         return None
     try:
         return float(value)  # type: ignore[arg-type]

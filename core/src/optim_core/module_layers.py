@@ -187,7 +187,7 @@ def _segments_in(path: str, module: nn.Module) -> list[_Segment]:
     sequences = [(path, module), *((f"{path}{name}.", child) for name, child in _children(module))]
     for start, sequence in sequences:
         blocks = list(_children(sequence))
-        if type(sequence).__name__ == "Sequential" and len(blocks) > 1 and _are_alike(child for _, child in blocks):
+        if "Sequential" in _class_names(sequence) and len(blocks) > 1 and _are_alike(child for _, child in blocks):
             return [_Segment(f"{start}{name}.", block, path) for name, block in blocks]
     return [_Segment(path, module, path)]
 
@@ -195,8 +195,12 @@ def _segments_in(path: str, module: nn.Module) -> list[_Segment]:
 def _are_alike(modules: Iterable[nn.Module]) -> bool:
     """Whether modules are of one class, no mere containers, and have parts."""
     each = list(modules)
-    kinds = {kind.__name__ for module in each for kind in type(module).__mro__}
+    kinds = {name for module in each for name in _class_names(module)}
     return len(set(map(type, each))) == 1 and kinds.isdisjoint(_CONTAINERS) and all(map(_has_parts, each))
+
+
+def _class_names(module: nn.Module) -> set[str]:
+    return {kind.__name__ for kind in type(module).__mro__}
 
 
 def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -232,7 +232,7 @@ def _require_same_groups(
         parts.append(f"the optimizer has {len(ours)} groups, the checkpoint {len(theirs)}")
     raise StateMismatchError(
         f"{owner}: the checkpoint has the same parameters in other groups: {'; '.join(parts)}. Build it with the same "
-        "param_groups as the one that was saved"
+        "param_groups as the one that was saved; load_checkpoint also takes changed ones"
     )
 
 

@@ -18,14 +18,15 @@ Refused = Callable[..., Sequence[str]]
 
 FREEZE = {"match": "0.bias", "freeze": True}
 GROUPS_HAVE = (
-    "Its groups have lr, momentum, dampening, weight_decay, nesterov, maximize, foreach, differentiable, fused"
+    "Its groups have lr, momentum, dampening, weight_decay, nesterov, maximize, foreach, differentiable, fused; a rule "
+    "has 'lr_scale' and 'freeze' beside these"
 )
 FORM = "A rule is as {match: 'bias$', weight_decay: 0.0}, a policy as no_weight_decay or {layer_decay: 0.75}"
 ESCAPING = r"In it, ( [ { * + ? . ^ $ | and \ have a meaning; a backslash before one takes it away"
 POLICIES = "The policies are layer_decay, no_weight_decay; a rule has 'match', 'ndim' or 'type'"
 NEEDED = (
     "a rule needs at least one of 'match', 'ndim' and 'type'. Options of all parameters belong under 'params'. "
-    "Policies stand in the list one at a time"
+    "Policies are entries of the list, one by one"
 )
 
 WRONG: list[tuple[Any, str]] = [
@@ -46,8 +47,8 @@ WRONG: list[tuple[Any, str]] = [
         {"match": "(", "lr": 1},
         f".match = '(': is no regular expression: missing ), unterminated subpattern at position 0. {ESCAPING}",
     ),
-    ({"match": None}, ".match = None: must be a regular expression, as a string"),
-    ({"match": ["bias"]}, ".match = ['bias']: must be a regular expression, as a string"),
+    ({"match": None}, ".match = None: must be a regular expression, as a string. Put it in single quotes"),
+    ({"match": ["bias"]}, ".match = ['bias']: must be a regular expression, as a string. Put it in single quotes"),
     ({"ndim": True}, ".ndim = True: must be a number of dimensions, zero or more"),
     ({"ndim": "1"}, ".ndim = '1': must be a number of dimensions, zero or more"),
     ({"type": ""}, ".type = '': must be the name of a module's class, such as LayerNorm"),
@@ -92,7 +93,7 @@ WRONG: list[tuple[Any, str]] = [
 _DECAY = "must be a factor above 0, at most 1, as in {layer_decay: 0.75}"
 WRONG += [
     ({"layer_decay": value}, f".layer_decay = {value!r}: {_DECAY}")
-    for value in (None, True, 0, 1.5, "0.75", [0.75], float("nan"))
+    for value in (None, True, 0, 1.5, "x0.75", [0.75], float("nan"))
 ]
 
 
@@ -261,3 +262,18 @@ def test_a_huge_number_in_a_file_is_a_problem_with_its_line(registry: OptimizerR
 def test_a_misspelt_key_of_a_component_is_named(registry: OptimizerRegistry, net: nn.Module) -> None:
     with pytest.raises(ConfigurationError, match=r"net\.param_grups: no such key\. Did you mean 'param_groups'\?"):
         build_optimizers({"net": net}, {"net": {"type": "sgd", "param_grups": []}}, registry=registry)
+
+
+def test_a_control_character_is_told_to_be_one_of_double_quotes(refused: Callable[..., Any], net: nn.Module) -> None:
+    (problem,) = refused(net, [{"match": "\x08bias", "weight_decay": 0.0}])
+    assert problem.startswith("net.param_groups[0].match = '\\x08bias': has a control character in it. YAML makes one")
+
+
+def test_the_component_before_a_name_is_told_to_be_left_out(refused: Callable[..., Any], net: nn.Module) -> None:
+    (problem,) = refused(net, [{"match": "^net\\.0", "lr_scale": 0.5}])
+    assert problem.endswith("Names are those within the component: leave 'net' out")
+
+
+def test_a_rate_has_one_source_whatever_it_is_called(refused: Callable[..., Any], net: nn.Module) -> None:
+    (problem,) = refused(net, [{"match": "0", "peak_lr": 1, "lr_scale": 0.5}], "scheduled")
+    assert problem == "net.param_groups[0].lr_scale: can't be given together with peak_lr: each says what the rate is"

@@ -189,3 +189,21 @@ def test_a_grouping_of_no_use_is_a_problem_that_names_it(refused: Callable[..., 
     net.grouping = grouping
     (problem,) = refused(net, [{"layer_decay": 0.5}])
     assert problem.startswith("net.param_groups[0].layer_decay: nothing can be made of the group_matcher() of OfTimm: ")
+
+
+class Stage(nn.Sequential):
+    """A stage that is a class of its own."""
+
+
+def test_a_stage_may_be_of_a_class_of_its_own() -> None:
+    stages = nn.ModuleList([Stage(*[nn.TransformerEncoderLayer(2, 1, 2) for _ in range(3)]) for _ in range(2)])
+    assert set(layers(nn.ModuleDict({"stages": stages, "fc": linear()})).values()) == set(range(7))
+
+
+def test_a_module_that_holds_itself_has_the_layers_that_it_has() -> None:
+    class Held(nn.Module):
+        pass
+
+    module = nn.ModuleDict({"part": Held(), "blocks": nn.ModuleList([linear(), linear()])})
+    module["part"].parent = module
+    assert layers(module) == {"blocks.0.weight": 0, "blocks.1.weight": 1}

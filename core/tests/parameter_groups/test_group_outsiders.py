@@ -144,9 +144,10 @@ def test_an_option_of_one_kind_may_be_set_where_all_matches_are_of_it(
 def test_an_optimizer_without_a_rate_has_none_to_scale(refused: Refused, groups: Groups, net: nn.Module) -> None:
     message = "net.param_groups[0].lr_scale: the optimizer's groups have no rate ('lr') to be scaled"
     assert refused(net, [{"match": "0", "lr_scale": 0.5}], "bare") == [message]
-    assert refused(net, [{"layer_decay": 0.5}], "bare") == [message]
+    assert refused(net, [{"layer_decay": 0.5}], "bare") == [message.replace("lr_scale", "layer_decay.lr_scale")]
     assert refused(net, ["no_weight_decay"], "bare") == [
-        "net.param_groups[0].weight_decay: the optimizer's groups have no such option. Its groups have gain"
+        "net.param_groups[0].no_weight_decay.weight_decay: the optimizer's groups have no such option. Its groups have "
+        "gain; a rule has 'lr_scale' and 'freeze' beside these"
     ]
     assert [g["gain"] for g in groups(net, [{"match": "0", "gain": 2}], "bare")] == [1.0, 2]
 
@@ -222,3 +223,75 @@ def test_an_optimizer_that_overwrites_options_is_found_out(
         "net.param_groups: the optimizer doesn't take the options of its parameter groups: lr = 0.05 was given for a "
         "group, which has 0.1"
     ]
+
+
+class Counting(torch.optim.SGD):
+    """Keeps a count in its groups, which is no option."""
+
+    GROUP_STATE = ("count",)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group({"count": 0, **param_group})
+
+
+class CountingFactory:
+    """SGD that counts."""
+
+    def build(self, params: Any) -> torch.optim.Optimizer:
+        return Counting(params, lr=0.1)
+
+
+def test_what_an_optimizer_keeps_in_its_groups_is_no_option(
+    registry: OptimizerRegistry, refused: Refused, net: nn.Module
+) -> None:
+    registry.register("counting", CountingFactory)
+    (problem,) = refused(net, [{"match": "bias", "count": 5}], "counting")
+    assert problem.startswith(
+        "net.param_groups[0].count: the optimizer's groups have no such option. Its groups have lr"
+    )
+    assert "count," not in problem
+
+
+class Eager:
+    """Adagrad, which makes state at once, kept alive by a cycle; wants memory, and random numbers."""
+
+    def build(self, params: Any) -> torch.optim.Optimizer:
+        optimizer = torch.optim.Adagrad(params)
+        optimizer.itself = optimizer  # type: ignore[attr-defined]
+        torch.rand(3)
+        return optimizer
+
+
+def test_trying_an_optimizer_leaves_random_numbers_alone(
+    registry: OptimizerRegistry, groups: Groups, net: nn.Module
+) -> None:
+    registry.register("eager", Eager)
+    torch.manual_seed(0)
+    groups(net, None, "eager")
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    assert len(groups(net, ["no_weight_decay", {"match": "^0", "lr_scale": 0.5}], "eager")) > 1
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_no_memory_is_no_problem_of_the_configuration(
+    registry: OptimizerRegistry, build: Callable[..., Any], net: nn.Module
+) -> None:
+    class Hungry:
+        """Runs out of memory where there are groups."""
+
+        def build(self, params: Any) -> torch.optim.Optimizer:
+            if isinstance(params[0], dict):
+                raise torch.OutOfMemoryError("out of memory")
+            return torch.optim.SGD(params)
+
+    registry.register("hungry", Hungry)
+    with pytest.raises(torch.OutOfMemoryError):
+        build(net, [{"match": "bias", "lr_scale": 0.5}], "hungry")
+
+
+def test_thousands_of_shapes_take_seconds(build: Callable[..., Any]) -> None:
+    module = nn.ParameterList([nn.Parameter(torch.ones(size, 1)) for size in range(1, 3001)])
+    started = time.perf_counter()
+    build(module, [{"match": "5$", "weight_decay": 0.5}, "no_weight_decay"])
+    assert time.perf_counter() - started < 8

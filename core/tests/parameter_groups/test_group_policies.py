@@ -186,7 +186,7 @@ def test_effects_of_the_wrong_kind_are_its_authors_too(refused: Refused, net: nn
 def test_an_option_that_the_optimizer_does_not_have_is_a_problem_of_the_policy(refused: Refused, net: Any) -> None:
     offer(lambda net, _: [{"params": [net[0].bias], "momentumm": 1}])
     assert refused(net, ["mine"]) == [
-        "net.param_groups[0].momentumm: the optimizer's groups have no such option. Did you mean 'momentum'?"
+        "net.param_groups[0].mine.momentumm: the optimizer's groups have no such option. Did you mean 'momentum'?"
     ]
 
 
@@ -284,3 +284,38 @@ def test_what_rules_make_equal_is_merged_with_a_group_of_a_hook(groups: Groups, 
     hook_manager().register(Base())
     made = groups(net, [{"match": "0.weight", "lr": 0.4, "weight_decay": 0.0}])
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("listing", [{"0.weight": 1}, ["0.weight"], ("0.weight",)])
+def test_a_listing_may_be_any_collection(groups: Callable[..., Any], listing: Any) -> None:
+    class Listed(nn.Sequential):
+        def no_weight_decay(self) -> Any:
+            return listing
+
+    found = groups(Listed(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)), "no_weight_decay")
+    assert [(g["param_names"], g["weight_decay"]) for g in found] == [(["1.weight"], 0.01), (["0.weight"], 0.0)]
+
+
+def test_a_rule_may_keep_parameters_from_being_frozen_by_a_policy(groups: Callable[..., Any]) -> None:
+    class Freezes:
+        POLICIES = ("frozen",)
+
+        @hookimpl
+        def optim_param_groups(self, module: nn.Module, policy: str | None) -> Any:
+            return [{"params": module.parameters(), "freeze": True}] if policy == "frozen" else None
+
+    hook_manager().register(Freezes())
+    net = nn.Linear(2, 2)
+    groups(net, [{"match": "bias", "freeze": False}, "frozen"])
+    assert (net.bias.requires_grad, net.weight.requires_grad) == (True, False)
+
+
+def test_names_that_a_hook_gives_stay_under_rules(groups: Callable[..., Any]) -> None:
+    class Names:
+        @hookimpl
+        def optim_param_groups(self, module: nn.Module, policy: str | None) -> Any:
+            return [(f"x.{name}", p) for name, p in module.named_parameters()] if policy is None else None
+
+    hook_manager().register(Names())
+    found = groups(nn.Linear(2, 2), [{"match": "bias", "weight_decay": 0.5}])
+    assert [group["param_names"] for group in found] == [["x.weight"], ["x.bias"]]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from optim_core import (
     CheckpointMismatchError,
@@ -989,3 +990,36 @@ def test_ten_thousand_tensors_in_another_order_are_matched_in_a_moment(key):
         took.append(time.perf_counter() - start)
     assert took[1] < 2 * took[0] + 0.5
     assert_same(states(other[0], other[1]["net"]), states(saved[0], saved[1]["net"]))
+
+
+@each_key
+@pytest.mark.parametrize("compiled", [0, 1])
+def test_compiled_parts_have_the_state_of_those_that_are_not(key, compiled):
+    def run(is_compiled):
+        net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+        if is_compiled:
+            net[0] = torch.compile(net[0], backend="eager")
+        return {"net": net}, build_optimizers({"net": net}, configuration(key), registry=REGISTRY)
+
+    saved, resumed = run(compiled == 0), run(compiled == 1)
+    for parameter in saved[0]["net"].parameters():
+        parameter.grad = torch.rand_like(parameter)
+    saved[1].step()
+    resumed[1]["net"].load_state_dict(saved[1]["net"].state_dict())
+    ours, theirs = (list(optimizer["net"].state.values()) for _, optimizer in (resumed, saved))
+    assert_same(ours, theirs)
+
+
+def test_names_that_are_numbers_are_names_where_a_tool_has_matched_by_them():
+    def run(keys):
+        module = nn.ParameterDict({key: nn.Parameter(torch.ones(2)) for key in keys})
+        return module, build_optimizers({"net": module}, configuration("adamw"), registry=REGISTRY)["net"]
+
+    first, saved = run(("1", "2"))
+    for key in first:
+        first[key].grad = torch.full((2,), float(key))
+    saved.step()
+    second, resumed = run(("2", "1"))
+    set_optimizer_state_dict(second, resumed, get_optimizer_state_dict(first, saved))
+    for key in first:
+        assert torch.equal(resumed.state[second[key]]["exp_avg"], saved.state[first[key]]["exp_avg"])

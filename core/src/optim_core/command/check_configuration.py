@@ -27,7 +27,7 @@ from optim_core.inspection.configuration_notes import configuration_notes
 from optim_core.inspection.ownership import Owner, Ownership, ownership
 from optim_core.inspection.trial import trial_optimizer
 from optim_core.parameter_groups.assignment import NUMERIC_COLUMNS, GroupAssignment, group_rows, parameter_rows
-from optim_core.parameter_groups.planning import option_problems
+from optim_core.parameter_groups.planning import option_notes, option_problems
 from optim_core.parameter_groups.settings import policy_problems
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
 from optim_core.scheduled_optimizer import ScheduledOptimizer
@@ -133,6 +133,9 @@ def check_configuration(
         optimizers, faults = _tried(configuration, constructed.factories)
         notes, unnoted = configuration_notes(configuration, OPTIMIZER_BUILDER_REGISTRY, optimizers)
     faults += unnoted
+    for name, optimizer in optimizers.items():
+        spec = configuration.specs[name]
+        notes += [configuration.locate(note, spec) for note in option_notes(spec, optimizer)]
     owned: Ownership | None = None
     groups: Sequence[GroupAssignment] = ()
     problems: Sequence[Problem] = [*configuration.problems, *constructed.all_problems, *faults]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ class GroupAssignment:
 
     Attributes:
         component: the component's name.
-        group: the number of the group in the optimizer's `param_groups`.
+        group: the number of the group in the optimizer's `param_groups`; None where the component has no optimizer, as
+            nothing in it is trained.
         rule: the conditions of the rule, and the names of the policies, that decided; "(base)" where none did.
         trainable: whether they are trained; what a rule froze, or was frozen before, isn't.
         tensors: the number of parameter tensors.
@@ -44,7 +45,7 @@ class GroupAssignment:
     """
 
     component: str
-    group: int
+    group: int | None
     rule: str
     trainable: bool
     tensors: int
@@ -60,19 +61,22 @@ class GroupAssignment:
 
 
 def assignments_of(
-    component: str, optimizer: Optimizer, named: Mapping[str, Tensor], rules: Mapping[str, str]
+    component: str, optimizer: Optimizer | None, named: Mapping[str, Tensor], rules: Mapping[str, str]
 ) -> list[GroupAssignment]:
     """The assignment of an optimizer's parameters, group by group.
 
     Args:
         component: the component's name.
-        optimizer: whose groups they are.
+        optimizer: whose groups they are; None where it has none.
         named: the component's parameters by name.
         rules: what decided about them, by name; not of those that nothing did.
     """
     name_of = {id(parameter): name for name, parameter in named.items()}
     found: list[GroupAssignment] = []
-    for index, group in enumerate(optimizer.param_groups):
+    groups: Iterable[tuple[int | None, Mapping[str, Any]]] = [(None, {"params": list(named.values())})]
+    if optimizer is not None:
+        groups = enumerate(optimizer.param_groups)
+    for index, group in groups:
         own_names: Sequence[str] = group.get("param_names", ())
         parts: dict[tuple[str, bool], list[tuple[str, Tensor]]] = {}
         for place, parameter in enumerate(group["params"]):
@@ -108,7 +112,7 @@ def parameter_rows(assignments: Sequence[GroupAssignment]) -> list[tuple[str, ..
 
 
 def _start(assignment: GroupAssignment) -> tuple[str, str, str]:
-    return assignment.component, str(assignment.group), assignment.rule
+    return assignment.component, "" if assignment.group is None else str(assignment.group), assignment.rule
 
 
 def _rates(assignment: GroupAssignment) -> tuple[str, str]:

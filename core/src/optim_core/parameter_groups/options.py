@@ -94,7 +94,9 @@ def _converted(
 
 def _unknown(name: str, known: Sequence[str]) -> Problem:
     near = nearest(name, [*known, *EFFECTS])
-    hint = "Did you mean " + " or ".join(map(repr, near)) + "?" if near else f"Its groups have {', '.join(known)}"
+    others = " and ".join(map(repr, EFFECTS))
+    there = f"Its groups have {', '.join(known)}; a rule has {others} beside these"
+    hint = "Did you mean " + " or ".join(map(repr, near)) + "?" if near else there
     if "lr" in known and name.endswith("_lr"):
         hint = "A group's own rate is its 'lr', the peak where there is a schedule; 'lr_scale' multiplies it"
     return Problem(name, "the optimizer's groups have no such option", hint)

@@ -28,6 +28,7 @@ class Places:
     """
 
     def __init__(self, component: Component) -> None:
+        self.component = component.name
         self.module = component.module
         # A hook may have changed the module since it was looked up.
         self.named: dict[str, Tensor] = dict(component.module.named_parameters())
@@ -101,6 +102,9 @@ class Places:
             kinds = sorted({type(module).__name__ for _, _, module in self._each()})
             return f"= {rule.type!r}: no module with parameters is one", _suggestion(nearest(rule.type, kinds), kinds)
         expression = rule.match or ""
+        if _as_text(expression).startswith(f"{self.component}."):
+            hint = f"Names are those within the component: leave {self.component!r} out"
+            return f"= {expression!r}: is found in no parameter's name", hint
         words = [word for part in expression.split("|") if (word := _as_text(part))]
         parts = self._parts_of_names()
         near = list(dict.fromkeys(name for word in words for name in nearest(word, parts)))

@@ -23,7 +23,15 @@ from optim_core.parameter_groups.settings import Setting, settings_of, settings_
 from optim_core.parameter_groups.trial import Case, GroupTrial, kind_of, rate_option_of, tried_groups
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
-__all__ = ["ChosenGroups", "GroupPlan", "chosen_groups", "lost_options", "option_problems", "plan_groups"]
+__all__ = [
+    "ChosenGroups",
+    "GroupPlan",
+    "chosen_groups",
+    "lost_options",
+    "option_notes",
+    "option_problems",
+    "plan_groups",
+]
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,21 @@ def option_problems(
     return list(dict.fromkeys(problems))
 
 
+def option_notes(spec: ComponentSpec, optimizer: Optimizer) -> list[Problem]:
+    """What is of no effect in the rules of a component, though it is right, by an optimizer of its kind."""
+    if not isinstance(optimizer, ScheduledOptimizer):
+        return []
+    driven = optimizer.schedule.options_at(0, optimizer.schedule.peak_lr)
+    notes = []
+    for setting in settings_of_rules(spec):
+        for name in (name for name in setting.options if name in driven and name != "lr"):
+            values = driven[name] if isinstance(driven[name], tuple) else (driven[name],)
+            written = [f"{name}[{i}]" for i, value in enumerate(values) if value is not None]
+            which = f"{', '.join(written)} of it" if len(written) < len(values) else "it"
+            notes.append(Problem(f"{setting.path}.{name}", f"{which} is of no effect: the schedule drives it"))
+    return notes
+
+
 def _wrong_for(case: Case, setting: Setting, trial: GroupTrial, factory: type) -> list[Problem]:
     return converted_options([setting], trial, factory, lambda _: [case])[1]
 
@@ -209,7 +232,8 @@ def _planned(
             case = (index, kind_of(parameter), numbers)
             if case not in made:
                 unchanged = trial.options[case[:2]] or next(filter(None, trial.options.values()), {})
-                changed = _together([settings[n] for n in numbers], [options[n] for n in numbers], unchanged)
+                mine, given = [settings[n] for n in numbers], [options[n] for n in numbers]
+                changed = _together(mine, given, unchanged, trial.driven)
                 whole = {name: comparable(value) for name, value in {**own, **unchanged, **changed}.items()}
                 made[case] = own | changed, tuple(sorted(whole.items()))
                 groups.setdefault(made[case][1], {"params": []})
@@ -233,13 +257,25 @@ def _planned(
     return GroupPlan(params, rules, [parameter for parameter, freeze in decided.values() if freeze])
 
 
+def _left_alone(value: Any, unchanged: Any, driven: Any) -> Any:
+    """A value of an option that a schedule drives, of which counts what the schedule leaves alone."""
+    if isinstance(driven, tuple) and isinstance(value, (tuple, list)) and isinstance(unchanged, (tuple, list)):
+        return tuple(_left_alone(*each) for each in zip(value, unchanged, driven, strict=True))
+    return value if driven is None else unchanged
+
+
 def _together(
-    settings: Sequence[Setting], options: Sequence[Mapping[str, Any]], unchanged: Mapping[str, Any]
+    settings: Sequence[Setting],
+    options: Sequence[Mapping[str, Any]],
+    unchanged: Mapping[str, Any],
+    driven: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The options that some settings come to, without those that a group has anyway."""
     together: dict[str, Any] = {}
     for each in options:
         together = {**each, **together}
+    for name in together.keys() & driven.keys():
+        together[name] = _left_alone(together[name], unchanged.get(name), driven[name])
     scale = math.prod(setting.lr_scale for setting in settings)
     rate = together.get("lr", unchanged.get("lr"))
     if scale != 1 and rate is not None:

@@ -135,7 +135,7 @@ def _asked(
         options = {name: value for name, value in group.items() if name not in _OWN}
         label = f"{use.name} ({group['label']})" if group.get("label") else use.name
         scale, freeze = float(group.get("lr_scale", 1.0)), group.get("freeze")
-        settings.append(Setting(use.path, label, options, scale, freeze, group["params"]))
+        settings.append(Setting(f"{use.path}.{use.name}", label, options, scale, freeze, group["params"]))
     return settings
 
 
@@ -146,12 +146,15 @@ def _listed(groups: Any) -> Any:
     """What a policy has returned, with what can be gone through once only as lists."""
     if not isinstance(groups, Iterable) or isinstance(groups, Mapping):
         return groups
-    listed = list(groups)
-    for index, group in enumerate(listed):
-        if isinstance(group, Mapping) and isinstance(group.get("params"), Iterable):
-            params = group["params"]
-            listed[index] = {**group, "params": [params] if isinstance(params, Tensor) else list(params)}
-    return listed
+    # One by one: what a group has may not be there any more once the next was asked for.
+    return [_listed_group(group) for group in groups]
+
+
+def _listed_group(group: Any) -> Any:
+    params = group.get("params") if isinstance(group, Mapping) else None
+    if not isinstance(params, Iterable):
+        return group
+    return {**group, "params": [params] if isinstance(params, Tensor) else list(params)}
 
 
 def _fault_of(groups: Any, places: Places) -> str | None:

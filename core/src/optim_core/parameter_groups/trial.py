@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from optim_core.errors import InvalidArgumentsError, Problem, in_one_line
 from optim_core.factory import OptimizerFactory
 from optim_core.group_rules import NO_OPTIONS
 from optim_core.schedule_state import PEAK, STEP
+from optim_core.scheduled_optimizer import ScheduledOptimizer
 
 __all__ = ["Case", "GroupTrial", "kind_of", "rate_option_of", "tried_groups"]
 
@@ -37,11 +38,13 @@ class GroupTrial:
         options: the options of the group that each base group's stand-in of a kind came into; `lr` is the whole rate,
             at its peak.
         has_peak: whether its groups have a rate that a schedule makes a curve of.
+        driven: what a schedule writes into its groups, beside the rate; elements that are None are left alone.
         refusal: why it takes no parameter groups; None where it does.
     """
 
     options: Mapping[Case, Mapping[str, Any]]
     has_peak: bool
+    driven: Mapping[str, Any]
     refusal: str | None
     _stand_ins: _StandIns
 
@@ -92,12 +95,13 @@ def tried_groups(
         stand_ins = _StandIns(factory, base, names, dense=True)
         optimizer, groups = stand_ins.tried(plain)
     group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    bookkeeping = (*_NO_OPTIONS, *getattr(optimizer, "GROUP_STATE", ()))
     options: dict[Case, Mapping[str, Any]] = {}
     for index, group in enumerate(groups):
         for item, kind in zip(group["params"], stand_ins.kinds[index], strict=True):
             stand_in = item[1] if isinstance(item, tuple) else item
             # What the factory leaves out has no options, and is none of a rule's business.
-            options[index, kind] = _options_of(group_of.get(id(stand_in), {}))
+            options[index, kind] = _options_of(group_of.get(id(stand_in), {}), bookkeeping)
     refusal = None
     whole = [stand_ins.group(index, kinds, {}) for index, kinds in enumerate(stand_ins.kinds)]
     try:
@@ -108,7 +112,11 @@ def tried_groups(
         # Whatever a stranger's build raises: one group it has taken.
         refusal = in_one_line(error)
     has_peak = any(PEAK in group for group in optimizer.param_groups)
-    return GroupTrial(options, has_peak, refusal, stand_ins)
+    driven: dict[str, Any] = {}
+    if isinstance(optimizer, ScheduledOptimizer):
+        driven = {**optimizer.schedule.options_at(0, optimizer.schedule.peak_lr)}
+        driven.pop("lr", None)
+    return GroupTrial(options, has_peak, driven, refusal, stand_ins)
 
 
 class _StandIns:
@@ -186,8 +194,8 @@ def _kinds_in(group: Mapping[str, Any]) -> dict[Kind, Tensor]:
     return kinds
 
 
-def _options_of(group: Mapping[str, Any]) -> dict[str, Any]:
-    options = {name: value for name, value in group.items() if name not in _NO_OPTIONS}
+def _options_of(group: Mapping[str, Any], bookkeeping: Collection[str]) -> dict[str, Any]:
+    options = {name: value for name, value in group.items() if name not in bookkeeping}
     if "lr" in options:
         options["lr"] = rate_option_of(group)
     return options

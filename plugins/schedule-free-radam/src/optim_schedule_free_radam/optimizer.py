@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import schedulefree
 import torch
@@ -71,6 +71,9 @@ class ScheduleFreeRAdam(schedulefree.RAdamScheduleFree):  # type: ignore[misc]
     Raises:
         InvalidArgumentsError: (a ValueError) with every argument that breaks a rule.
     """
+
+    GROUP_STATE: ClassVar[tuple[str, ...]] = (*_COUNTERS, "scheduled_lr")
+    """What is in the groups that is no option of theirs."""
 
     def __init__(
         self,
