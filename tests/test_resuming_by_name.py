@@ -56,7 +56,6 @@ RULES = {
     "frozen": [{"match": "^first", "freeze": True}, "no_weight_decay"],
 }
 each_kind = pytest.mark.parametrize(("key", "params"), KINDS.values(), ids=KINDS)
-each_variant = pytest.mark.parametrize(("key", "params"), VARIANTS.values(), ids=VARIANTS)
 each_rules = pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 # The rest of the kinds are of interest where there is most to be matched.
 each_variant_and_rules = pytest.mark.parametrize(

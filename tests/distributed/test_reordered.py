@@ -3,13 +3,13 @@
 import pytest
 
 each_subject = pytest.mark.parametrize("subject", ["warmup cosine", "one cycle", "schedule-free", "adamw"])
-each_rules = pytest.mark.parametrize("rules", ["one group", "two groups", "ordered groups", "rates"])
 each_way = pytest.mark.parametrize("how", ["one by one", "flattened", "together"])
 
 
 @each_subject
-@each_rules
-@each_way
+@pytest.mark.parametrize(
+    ("rules", "how"), [("ordered groups", "one by one"), ("rates", "flattened"), ("two groups", "together")]
+)
 def test_a_reordered_sharded_model_continues_exactly(two_processes, subject, rules, how):
     two_processes("reordered.continues_exactly", subject, "fsdp", rules, how, None)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optim_core.caller import warn_caller
+from optim_core.component_conflicts import claimed_twice, overlaps, shared_parameters
 from optim_core.component_factories import ComponentFactories, component_factories
 from optim_core.component_optimizers import ComponentOptimizers
 from optim_core.components import Component, ComponentSource, FoundComponents, Models
@@ -22,6 +23,7 @@ from optim_core.configuration import Configuration, read_configuration
 from optim_core.errors import OptimWarning, Problem
 from optim_core.factory import OptimizerFactory, problems_of_build
 from optim_core.hooks import hook_manager, only_default
+from optim_core.parameter_groups.freezing import frozen, to_freeze
 from optim_core.parameter_groups.planning import GroupPlan, chosen_groups, lost_options, plan_groups
 from optim_core.parameter_names import match_loaded_state, name_parameters
 from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
@@ -117,9 +119,9 @@ def _built(
         if name in found.problems:
             problems.append(configuration.locate(found.problems[name], spec))
         problems += constructed.problems.get(name, ())
-    problems += _overlaps(found.overlapping, configuration)
+    problems += overlaps(found.overlapping, configuration)
     if not found.distinct:
-        problems += _shared_parameters(components, configuration, set(found.overlapping))
+        problems += shared_parameters(components, configuration, set(found.overlapping))
     plans, misplanned = _plans(components, constructed.factories, configuration)
     problems += misplanned
     missed: Mapping[str, int] = {}
@@ -133,7 +135,7 @@ def _built(
     if problems:
         raise configuration.error(problems)
 
-    with _frozen(_to_freeze(plans, source, configuration)):
+    with frozen(to_freeze(plans, source, configuration)):
         return _assembled(source, found, constructed, plans, configuration, uncovered, unlisted)
 
 
@@ -194,15 +196,6 @@ def _aliases_in(component: Component) -> dict[str, str]:
     return {name: first[id(p)] for name, p in every if id(p) in first and name != first[id(p)]}
 
 
-def _overlaps(pairs: Iterable[tuple[str, str]], configuration: Configuration) -> list[Problem]:
-    """A problem for each component that lies within another."""
-    hint = "A part of a component gets a rate or options of its own by a rule in its param_groups"
-    return [
-        configuration.locate(Problem("", f"is a part of component {outer!r}", hint), configuration.specs[inner])
-        for outer, inner in pairs
-    ]
-
-
 def _plans(
     components: Mapping[str, Component], factories: Mapping[str, OptimizerFactory], configuration: Configuration
 ) -> tuple[dict[str, GroupPlan], list[Problem]]:
@@ -248,71 +241,6 @@ def _chosen(component: Component, configuration: Configuration, manager: PluginM
     return chosen
 
 
-def _to_freeze(plans: Mapping[str, GroupPlan], source: ComponentSource, configuration: Configuration) -> list[Tensor]:
-    """The parameters that rules freeze.
-
-    Raises:
-        ConfigurationError: a module around them counts on their gradients.
-    """
-    found = {name: [p for p in plan.frozen if p.requires_grad] for name, plan in plans.items()}
-    reduced = source.reduced_by_ddp() if any(found.values()) else set()
-    message = "freezes parameters that a DistributedDataParallel is around, which goes on to wait for their gradients"
-    hint = "Build the optimizers before the model is wrapped"
-    problems = [
-        configuration.locate(Problem("param_groups", message, hint), configuration.specs[name])
-        for name, params in found.items()
-        if not reduced.isdisjoint(map(id, params))
-    ]
-    if problems:
-        raise configuration.error(problems)
-    return [parameter for plan in plans.values() for parameter in plan.frozen]
-
-
-@contextlib.contextmanager
-def _frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Freeze parameters for good, unless the block raises."""
-    before = [(parameter.requires_grad, parameter.grad) for parameter in parameters]
-    try:
-        for parameter in parameters:
-            # Optimizers go by the gradient: one that is left over would be applied at every step.
-            parameter.requires_grad_(False).grad = None
-        yield
-    except BaseException:
-        for parameter, (was_trainable, gradient) in zip(parameters, before, strict=True):
-            parameter.requires_grad_(was_trainable).grad = gradient
-        raise
-
-
-def _shared_parameters(
-    components: Mapping[str, Component], configuration: Configuration, told: Collection[tuple[str, str]]
-) -> list[Problem]:
-    """A problem for each pair of components with a parameter in common, unless one is all frozen.
-
-    Args:
-        components: by name.
-        configuration: where they stand.
-        told: pairs of which that is said already.
-    """
-    owners: dict[int, tuple[str, str]] = {}
-    pairs: dict[tuple[str, str], list[str]] = {}
-    for name, component in components.items():
-        if component.is_frozen:
-            continue
-        for parameter_name, parameter in component.parameters.items():
-            owner, owned_as = owners.setdefault(id(parameter), (name, parameter_name))
-            if owner != name:
-                pairs.setdefault((owner, name), []).append(f"{parameter_name!r} (there {owned_as!r})")
-    problems = []
-    for (first, second), names in pairs.items():
-        if (first, second) in told or (second, first) in told:
-            continue
-        listing = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        message = f"shares parameters with component {first!r}: {listing}"
-        hint = "A parameter can have one optimizer only: make the two one component, or untie their weights"
-        problems.append(configuration.locate(Problem("", message, hint), configuration.specs[second]))
-    return problems
-
-
 def _build(
     components: Mapping[str, Component],
     factories: Mapping[str, OptimizerFactory],
@@ -354,7 +282,7 @@ def _build(
         what = f"{spec.type!r} built a {type(optimizer).__name__}, not a torch.optim.Optimizer"
         problems.append(configuration.locate(Problem("type", what), spec))
     if not as_found:
-        problems += _claimed_twice(optimizers, configuration)
+        problems += claimed_twice(optimizers, configuration)
     if problems:
         raise configuration.error(problems)
     return optimizers, as_found
@@ -369,20 +297,6 @@ def _has_all(optimizer: Optimizer, parameters: Collection[Tensor]) -> bool:
         and len(groups[0]["params"]) == len(parameters)
         and all(map(operator.is_, groups[0]["params"], parameters))
     )
-
-
-def _claimed_twice(optimizers: Mapping[str, Optimizer], configuration: Configuration) -> list[Problem]:
-    """A problem for each optimizer that a hook gave parameters that another before it has."""
-    owners: dict[int, str] = {}
-    problems = []
-    hint = "An implementation of the hook optim_param_groups must keep to the component's own"
-    for name, optimizer in optimizers.items():
-        given = (parameter for group in optimizer.param_groups for parameter in group["params"])
-        others = {owners.setdefault(id(parameter), name) for parameter in given} - {name}
-        if others:
-            message = f"was given parameters that component {', '.join(map(repr, sorted(others)))} has"
-            problems.append(configuration.locate(Problem("", message, hint), configuration.specs[name]))
-    return problems
 
 
 def _describe_uncovered(counts: Mapping[str, int]) -> str:

@@ -171,9 +171,9 @@ def option_notes(spec: ComponentSpec, optimizer: Optimizer) -> list[Problem]:
     for setting in settings_of_rules(spec):
         for name in (name for name in setting.options if name in driven and name != "lr"):
             values = driven[name] if isinstance(driven[name], tuple) else (driven[name],)
-            written = [f"{name}[{i}]" for i, value in enumerate(values) if value is not None]
-            which = f"{', '.join(written)} of it" if len(written) < len(values) else "it"
-            notes.append(Problem(f"{setting.path}.{name}", f"{which} is of no effect: the schedule drives it"))
+            written = [f"{name}[{index}]" for index, value in enumerate(values) if value is not None]
+            what = " and ".join(written) if len(written) < len(values) else name
+            notes.append(Problem(f"{setting.path}.{name}", f"{what} is of no effect: the schedule drives it"))
     return notes
 
 
