@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optim_core.configuration import Configuration
@@ -16,6 +16,7 @@ from optim_core.errors import (
     UnknownOptimizerError,
 )
 from optim_core.factory import OptimizerFactory, construct_checked, converted_params
+from optim_core.group_rules import KEY as GROUPS
 from optim_core.registry import OptimizerRegistry
 from optim_core.signatures import defaults_of
 
@@ -58,10 +59,15 @@ def component_factories(configuration: Configuration, registry: OptimizerRegistr
             converted = _converted(target, spec.params, checked)
             factories[name] = construct_checked(target, spec.params, converted)
         except InvalidArgumentsError as error:
-            problems[name] = [configuration.locate(problem, spec, "params") for problem in error.problems]
+            problems[name] = [configuration.locate(_misplaced(problem), spec, "params") for problem in error.problems]
         else:
             params[name] = {**defaults_of(target), **converted}
     return ComponentFactories(factories, params, problems)
+
+
+def _misplaced(problem: Problem) -> Problem:
+    """A problem with the arguments of a factory, with a hint at what is no argument of any."""
+    return replace(problem, hint="It belongs beside 'params', not into it") if problem.path == GROUPS else problem
 
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})

@@ -101,8 +101,8 @@ def matched_by_name(groups: Sequence[Mapping[str, Any]], state: Mapping[str, Any
     if ours is None or theirs is None:
         whose = "the optimizer" if ours is None else "the checkpoint"
         raise StateMismatchError(
-            f"{owner}: the names of the parameters in {whose} are not one for each, and each another, so that what is "
-            "for which can't be told. Take 'param_names' out of the groups to go by their order"
+            f"{owner}: the names in {whose} aren't one for each parameter, all of them different, so that it can't be "
+            "told what is for which. Take 'param_names' out of the groups to go by their order"
         )
     named = ours
     ours, theirs = _as_written(ours), _as_written(theirs)
@@ -134,7 +134,8 @@ def renamed(state: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, A
 
 def match_loaded_state(optimizer: Optimizer) -> None:
     """Have an optimizer match what it loads by name, by a hook of PyTorch's, unless it does so by itself."""
-    # A wrapper may not have called the constructor that hooks need; then what is in it matches.
+    # A wrapper may not have called the constructor that hooks need; then what is in it matches. PyTorch has no public
+    # name for whether it has, and which hooks there are.
     hooks = vars(optimizer).get("_optimizer_load_state_dict_pre_hooks")
     is_new = hooks is not None and matched_state not in hooks.values()
     if is_new and not getattr(optimizer, "_matches_by_name", False):

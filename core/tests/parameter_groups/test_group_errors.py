@@ -277,3 +277,8 @@ def test_the_component_before_a_name_is_told_to_be_left_out(refused: Callable[..
 def test_a_rate_has_one_source_whatever_it_is_called(refused: Callable[..., Any], net: nn.Module) -> None:
     (problem,) = refused(net, [{"match": "0", "peak_lr": 1, "lr_scale": 0.5}], "scheduled")
     assert problem == "net.param_groups[0].lr_scale: can't be given together with peak_lr: each says what the rate is"
+
+
+def test_groups_among_the_params_are_told_where_they_belong(refused: Callable[..., Any], net: nn.Module) -> None:
+    problem = "net.params.param_groups: no such argument. It belongs beside 'params', not into it"
+    assert refused(net, None, param_groups=["no_weight_decay"]) == [problem]

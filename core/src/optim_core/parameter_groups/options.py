@@ -16,15 +16,13 @@ from optim_core.group_options import plain_number
 from optim_core.group_rules import EFFECTS, number_in
 from optim_core.parameter_groups.settings import Setting
 from optim_core.parameter_groups.trial import Case, GroupTrial
-from optim_core.schedule_state import PEAK, STEP
+from optim_core.schedule_state import PEAK
 from optim_core.signatures import signature_of
 from optim_core.spelling import nearest
 
 __all__ = ["comparable", "converted_options", "same_option"]
 
 CasesOf = Callable[[Setting], Collection[Case]]
-
-_OF_SCHEDULES = (STEP, "initial_lr")
 
 
 def converted_options(
@@ -79,7 +77,7 @@ def _converted(
 ) -> tuple[dict[str, Any], list[Problem]]:
     converted: dict[str, Any] = {}
     problems: list[Problem] = []
-    known = [name for name in trial.names(cases) if name not in _OF_SCHEDULES]
+    known = trial.names(cases)
     for written, value in setting.options.items():
         name = "lr" if written == PEAK and trial.has_peak else written
         if name not in known:
