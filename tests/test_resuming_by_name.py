@@ -1,12 +1,21 @@
 """Resuming each built-in where the model registers its parameters in another order, or its groups have changed."""
 
 import copy
-import io
 import warnings
 
 import pytest
 import schedulefree
 import torch
+from reordered_runs import (
+    Network,
+    assert_same,
+    each_route,
+    everything,
+    options,
+    states,
+    train,
+    weights,
+)
 from torch import nn
 
 from optim_core import (
@@ -65,24 +74,6 @@ each_variant_and_rules = pytest.mark.parametrize(
 )
 
 
-class Network(nn.Module):
-    """Layers of the same shapes, registered in any order, so that nothing but names tells them apart."""
-
-    def __init__(self, order=ORDER, seed=0):
-        super().__init__()
-        for name in order:
-            generator = torch.Generator().manual_seed(sum(name.encode()) + seed)
-            self.add_module(name, nn.LayerNorm(4) if name == "norm" else nn.Linear(4, 4))
-            for parameter in self.get_submodule(name).parameters():
-                parameter.data = torch.randn(parameter.shape, generator=generator)
-
-    def group_matcher(self, coarse=False):
-        return lambda name: ORDER.index(name.split(".")[0])
-
-    def forward(self, inputs):
-        return self.head(self.second(self.norm(self.first(self.embed(inputs).tanh())).tanh()).tanh())
-
-
 def build(key, params, rules=(), *, order=ORDER, seed=0):
     models = {"net": Network(order, seed)}
     configuration = {"net": {"type": key, "params": params, "param_groups": list(rules)}}
@@ -91,67 +82,10 @@ def build(key, params, rules=(), *, order=ORDER, seed=0):
         return models, build_optimizers(models, configuration)
 
 
-def train(models, optimizers, first, last):
-    for step in range(first, last):
-        torch.manual_seed(step)
-        optimizers.zero_grad()
-        models["net"](torch.randn(8, 4)).square().mean().backward()
-        optimizers.step()
-
-
 def trained(*arguments, **options):
     run = build(*arguments, **options)
     train(*run, 0, STEPS)
     return run
-
-
-def states(models, optimizer):
-    names = {id(p): name for name, p in models["net"].named_parameters()}
-    return {names[id(p)]: copy.deepcopy(state) for p, state in optimizer.state.items()}
-
-
-def options(models, optimizer, *, without=()):
-    names = {id(p): name for name, p in models["net"].named_parameters()}
-    skipped = {"params", "param_names", *without}
-    return {
-        names[id(p)]: copy.deepcopy({k: v for k, v in group.items() if k not in skipped})
-        for group in optimizer.param_groups
-        for p in group["params"]
-    }
-
-
-def weights(models):
-    return {name: p.detach().clone() for name, p in models["net"].named_parameters()}
-
-
-def everything(models, optimizers):
-    return weights(models), states(models, optimizers["net"]), options(models, optimizers["net"])
-
-
-def assert_same(left, right):
-    torch.testing.assert_close(left, right, rtol=0, atol=0)
-
-
-def through_components(run, resumed, folder):
-    file = io.BytesIO()
-    torch.save((run[0]["net"].state_dict(), run[1].state_dict()), file)
-    file.seek(0)
-    saved, state = torch.load(file, weights_only=True)
-    resumed[0]["net"].load_state_dict(saved)
-    resumed[1].load_state_dict(state)
-
-
-def through_optimizer(run, resumed, folder):
-    resumed[0]["net"].load_state_dict(run[0]["net"].state_dict())
-    resumed[1]["net"].load_state_dict(copy.deepcopy(run[1]["net"].state_dict()))
-
-
-def through_checkpoint(run, resumed, folder):
-    save_checkpoint(folder, *run)
-    load_checkpoint(folder, *resumed)
-
-
-each_route = pytest.mark.parametrize("route", [through_components, through_optimizer, through_checkpoint])
 
 
 @each_route
@@ -345,7 +279,7 @@ def test_missing_and_unexpected_names_are_listed_and_nothing_changes(tmp_path, k
     save_checkpoint(tmp_path, *run)
     resumed = trained(key, params, order=REORDERED, seed=1)
     unchanged = everything(*resumed)
-    other = Network()
+    other = Network(ORDER)
     other.tail = other.head
     del other.head
     optimizers = build_optimizers({"net": other}, {"net": {"type": key, "params": params}})
@@ -375,7 +309,7 @@ def test_a_state_from_before_there_were_names_is_loaded_by_position(key, params)
 
 
 def test_the_librarys_own_state_without_names_is_still_taken():
-    network = Network()
+    network = Network(ORDER)
     library = schedulefree.RAdamScheduleFree(network.parameters(), betas=(0.9, 0.9))
     library.train()
     train({"net": network}, library, 0, STEPS)

@@ -22,6 +22,7 @@ from optim_core.components import Component, ComponentSource, FoundComponents, M
 from optim_core.configuration import Configuration, read_configuration
 from optim_core.errors import OptimWarning, Problem
 from optim_core.factory import OptimizerFactory, problems_of_build
+from optim_core.group_rules import NAMES
 from optim_core.hooks import hook_manager, only_default
 from optim_core.parameter_groups.freezing import frozen, to_freeze
 from optim_core.parameter_groups.planning import GroupPlan, chosen_groups, lost_options, plan_groups
@@ -169,7 +170,7 @@ def _assembled(
     for name, optimizer in optimizers.items():
         component = trained[name]
         if as_found:
-            optimizer.param_groups[0].setdefault("param_names", component.parameters.names_of(component.tensors))
+            optimizer.param_groups[0].setdefault(NAMES, component.parameters.names_of(component.tensors))
         else:
             name_parameters(optimizer, parameters[name])
         match_loaded_state(optimizer)
@@ -273,7 +274,7 @@ def _build(
             raise
         if isinstance(optimizer, Optimizer):
             optimizers[name] = optimizer
-            as_found = as_found and (_has_all(optimizer, component.tensors) if plan is None else False)
+            as_found = as_found and plan is None and _has_all(optimizer, component.tensors)
             lost = None if plan is None else lost_options(plan, optimizer)
             if lost is not None:
                 what = f"the optimizer doesn't take the options of its parameter groups: {lost}"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from optim_core.checkpoint_alignment import layout_of
 from optim_core.component_optimizers import ComponentOptimizers
-from optim_core.errors import Problem
+from optim_core.errors import Problem, listed
 from optim_core.schedule_state import (
     PEAK,
     STEP,
@@ -22,6 +22,8 @@ from optim_core.schedule_state import (
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
 __all__ = ["changed_options", "changed_values", "model_problems", "optimizer_problems", "plain"]
+
+_MOST_LISTED = 12
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,11 +156,6 @@ def _layout_problems(
 
 def _set_problems(where: str, ours: set[str], theirs: set[str]) -> Iterator[Problem]:
     if missing := sorted(ours - theirs):
-        yield Problem(where, f"not in the checkpoint: {_listed(missing)}")
+        yield Problem(where, f"not in the checkpoint: {listed(missing, _MOST_LISTED)}")
     if unexpected := sorted(theirs - ours):
-        yield Problem(where, f"only in the checkpoint: {_listed(unexpected)}")
-
-
-def _listed(names: list[str], most: int = 12) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+        yield Problem(where, f"only in the checkpoint: {listed(unexpected, _MOST_LISTED)}")

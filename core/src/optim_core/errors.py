@@ -21,6 +21,7 @@ __all__ = [
     "StateMismatchError",
     "UnknownOptimizerError",
     "in_one_line",
+    "listed",
 ]
 
 
@@ -65,6 +66,12 @@ class Problem:
 def in_one_line(error: BaseException) -> str:
     """An exception's type and message, without line breaks."""
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names for a message; of more than `most`, how many more there are."""
+    shown = ", ".join(map(repr, names[:most]))
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 class _ProblemsError(OptimError):

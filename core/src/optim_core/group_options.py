@@ -14,15 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optim_core.schedule_state import STEP
+from optim_core.schedule_state import PEAK, STEP
 
 __all__ = [
     "adopt",
+    "finite_number",
     "holds",
     "is_rate",
     "on_device",
     "own_copy",
     "plain_number",
+    "rate_option_of",
     "tensors_of",
     "use_tensors",
     "write",
@@ -84,6 +86,18 @@ def plain_number(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(plain_number(item) for item in value)
     return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+
+
+def rate_option_of(group: Mapping[str, Any]) -> Any:
+    """The whole rate of a group, of which a schedule makes a curve; None where it has none."""
+    return next((group[name] for name in (PEAK, "initial_lr", "lr") if group.get(name) is not None), None)
+
+
+def finite_number(value: Any) -> float | None:
+    """An option as a number that JSON can hold, too; None where it is none."""
+    number = plain_number(value)
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    return float(number) if is_number and math.isfinite(number) else None
 
 
 def tensors_of(group: Mapping[str, Any], driven: Mapping[str, Any]) -> Iterator[Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optim_core.errors import StateMismatchError
+from optim_core.errors import StateMismatchError, listed
 from optim_core.group_rules import NAMES, written_name
 
 __all__ = [
@@ -39,9 +39,6 @@ def name_parameters(optimizer: Optimizer, named: Mapping[str, Tensor]) -> None:
     """
     groups = optimizer.param_groups
     if any(NAMES in group for group in groups):
-        return
-    if len(groups) == 1 and list(map(id, groups[0]["params"])) == list(map(id, named.values())):
-        groups[0][NAMES] = list(named)
         return
     name_of = {id(parameter): name for name, parameter in named.items()}
     names = [[name_of.get(id(parameter)) for parameter in group["params"]] for group in groups]
@@ -209,8 +206,8 @@ def _require_same_names(ours: Iterable[list[str]], theirs: Iterable[list[str]], 
     there = dict.fromkeys(chain.from_iterable(theirs))
     missing, unexpected = [n for n in here if n not in there], [n for n in there if n not in here]
     if missing or unexpected:
-        parts = [f"not in the checkpoint: {_listing(missing)}"] if missing else []
-        parts += [f"only in the checkpoint: {_listing(unexpected)}"] if unexpected else []
+        parts = [f"not in the checkpoint: {listed(missing, _MOST_LISTED)}"] if missing else []
+        parts += [f"only in the checkpoint: {listed(unexpected, _MOST_LISTED)}"] if unexpected else []
         what = (
             f"{owner}: the checkpoint is of other parameters; {'; '.join(parts)}. Rename them in the state, or take "
             "'param_names' out of its groups to go by their order"
@@ -241,10 +238,10 @@ def _require_kept_together(ours: Sequence[Any], saved: Sequence[Mapping[str, Any
     """Refuse groups that a tool has made up anew, by their parameters, of groups of others."""
     for index, (names, group) in enumerate(zip(ours, saved, strict=False)):
         if names is not None and NAMES in group and set(names) != set(group[NAMES]):
+            here, there = listed(names, _MOST_LISTED), listed(group[NAMES], _MOST_LISTED)
             raise StateMismatchError(
                 f"{owner}: group {index} has the options of a group of other parameters in the checkpoint: here "
-                f"{_listing(names)}; there {_listing(group[NAMES])}. Build it with the same param_groups as the one "
-                "that was saved"
+                f"{here}; there {there}. Build it with the same param_groups as the one that was saved"
             )
 
 
@@ -255,8 +252,3 @@ def _groups(found: Sequence[int], sizes: Sequence[Sequence[str]]) -> str:
 
 def _count(names: Sequence[str]) -> str:
     return "1 parameter" if len(names) == 1 else f"{len(names)} parameters"
-
-
-def _listing(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:_MOST_LISTED]))
-    return f"{shown} and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else shown

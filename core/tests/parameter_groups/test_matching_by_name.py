@@ -1,7 +1,6 @@
 """States matched by the names of parameters: reordered ones load right, others are listed and refused."""
 
 import copy
-import io
 import pickle
 import time
 import warnings
@@ -10,6 +9,17 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from reordered_runs import (
+    Network,
+    assert_same,
+    each_route,
+    everything,
+    options,
+    states,
+    through_checkpoint,
+    through_optimizer,
+    train,
+)
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
@@ -156,24 +166,6 @@ RULES = {
 each_key = pytest.mark.parametrize("key", ["scheduled", "adamw"])
 
 
-class Network(nn.Module):
-    """Layers of the same shapes, registered in any order, so that nothing but names tells them apart."""
-
-    def __init__(self, order=ORDER, seed=0):
-        super().__init__()
-        for name in order:
-            generator = torch.Generator().manual_seed(sum(name.encode()) + seed)
-            self.add_module(name, nn.LayerNorm(4) if name == "norm" else nn.Linear(4, 4))
-            for parameter in self.get_submodule(name).parameters():
-                parameter.data = torch.randn(parameter.shape, generator=generator)
-
-    def group_matcher(self, coarse=False):
-        return lambda name: ORDER.index(name.split(".")[0])
-
-    def forward(self, inputs):
-        return self.second(self.norm(self.first(self.embed(inputs).tanh())).tanh())
-
-
 def configuration(key, params=None, rules=()):
     return {"net": {"type": key, "params": params or {}, "param_groups": list(rules)}}
 
@@ -185,72 +177,16 @@ def build(key, params=None, rules=(), *, order=ORDER, seed=0):
         return models, build_optimizers(models, configuration(key, params, rules), registry=REGISTRY)
 
 
-def train(models, optimizers, first, last):
-    for step in range(first, last):
-        torch.manual_seed(step)
-        optimizers.zero_grad()
-        models["net"](torch.randn(8, 4)).square().mean().backward()
-        optimizers.step()
-
-
 def trained(*arguments, **options):
     run = build(*arguments, **options)
     train(*run, 0, STEPS)
     return run
 
 
-def states(models, optimizer):
-    """A copy of what an optimizer keeps of each parameter, by the parameter's name in the model."""
-    names = {id(p): name for name, p in models["net"].named_parameters()}
-    return {names[id(p)]: copy.deepcopy(state) for p, state in optimizer.state.items()}
-
-
-def options(models, optimizer, *, without=()):
-    """The options that hold for each parameter, by its name in the model."""
-    names = {id(p): name for name, p in models["net"].named_parameters()}
-    skipped = {"params", "param_names", *without}
-    return {
-        names[id(p)]: copy.deepcopy({k: v for k, v in group.items() if k not in skipped})
-        for group in optimizer.param_groups
-        for p in group["params"]
-    }
-
-
-def everything(models, optimizers):
-    weights = {name: p.detach().clone() for name, p in models["net"].named_parameters()}
-    return weights, states(models, optimizers["net"]), options(models, optimizers["net"])
-
-
-def assert_same(left, right):
-    torch.testing.assert_close(left, right, rtol=0, atol=0)
-
-
 def assert_named_right(models, optimizer):
     names = {id(p): name for name, p in models["net"].named_parameters()}
     for group in optimizer.param_groups:
         assert group["param_names"] == [names[id(p)] for p in group["params"]]
-
-
-def through_components(run, resumed, folder):
-    file = io.BytesIO()
-    torch.save((run[0]["net"].state_dict(), run[1].state_dict()), file)
-    file.seek(0)
-    weights, state = torch.load(file, weights_only=True)
-    resumed[0]["net"].load_state_dict(weights)
-    resumed[1].load_state_dict(state)
-
-
-def through_optimizer(run, resumed, folder):
-    resumed[0]["net"].load_state_dict(run[0]["net"].state_dict())
-    resumed[1]["net"].load_state_dict(copy.deepcopy(run[1]["net"].state_dict()))
-
-
-def through_checkpoint(run, resumed, folder):
-    save_checkpoint(folder, *run)
-    load_checkpoint(folder, *resumed)
-
-
-each_route = pytest.mark.parametrize("route", [through_components, through_optimizer, through_checkpoint])
 
 
 @each_route
@@ -532,7 +468,7 @@ def test_a_state_without_names_is_loaded_by_position_and_the_names_stay(key):
 @each_key
 def test_an_optimizer_without_names_takes_a_state_with_names_by_position(key):
     run = trained(key)
-    network = Network(seed=1)
+    network = Network(ORDER, seed=1)
     factory = {"scheduled": ScheduledFactory, "adamw": AdamWFactory}[key]
     optimizer = factory().build(network.parameters())
     optimizer.load_state_dict(run[1]["net"].state_dict())

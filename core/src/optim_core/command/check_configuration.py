@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from optim_core.components import Models
 from optim_core.configuration import Configuration, in_order
 from optim_core.errors import ConfigurationError, InvalidArgumentsError, Problem, in_one_line
 from optim_core.factory import OptimizerFactory
-from optim_core.group_options import plain_number
+from optim_core.group_options import finite_number
 from optim_core.hooks import hook_manager
 from optim_core.inspection.configuration_notes import configuration_notes
 from optim_core.inspection.ownership import Owner, Ownership, ownership
@@ -232,16 +231,10 @@ def _summary(configuration: Configuration, name: str, optimizer: Optimizer) -> C
         name,
         configuration.specs[name].type,
         type(optimizer).__name__,
-        _finite(optimizer.param_groups[0].get("lr")),
-        None if schedule is None else _finite(schedule.peak_lr),
+        finite_number(optimizer.param_groups[0].get("lr")),
+        None if schedule is None else finite_number(schedule.peak_lr),
         None if schedule is None else schedule.total_steps,
     )
-
-
-def _finite(rate: Any) -> float | None:
-    """A rate as a number that JSON can hold, too."""
-    number = plain_number(rate)
-    return float(number) if isinstance(number, (int, float)) and math.isfinite(number) else None
 
 
 def _summary_row(summary: ComponentSummary) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,8 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from optim_core.components import size_of
-from optim_core.group_options import plain_number
-from optim_core.parameter_groups.trial import rate_option_of
+from optim_core.group_options import finite_number, rate_option_of
 
 __all__ = ["BASE", "NUMERIC_COLUMNS", "GroupAssignment", "assignments_of", "group_rows", "parameter_rows"]
 
@@ -83,7 +81,7 @@ def assignments_of(
             fallback = own_names[place] if place < len(own_names) else f"(unnamed {index}.{place})"
             name = name_of.get(id(parameter), fallback)
             parts.setdefault((rules.get(name, BASE), parameter.requires_grad), []).append((name, parameter))
-        peak, decay = _number(rate_option_of(group)), _number(group.get("weight_decay"))
+        peak, decay = finite_number(rate_option_of(group)), finite_number(group.get("weight_decay"))
         for (rule, trainable), members in parts.items():
             shapes = tuple(() if is_lazy(tensor) else tuple(tensor.shape) for _, tensor in members)
             size = sum(size_of(tensor) for _, tensor in members)
@@ -119,9 +117,3 @@ def _rates(assignment: GroupAssignment) -> tuple[str, str]:
     rates = (assignment.peak_lr, assignment.weight_decay)
     peak, decay = ("" if number is None else f"{number:.4g}" for number in rates)
     return peak if assignment.trainable else "frozen", decay
-
-
-def _number(value: Any) -> float | None:
-    number = plain_number(value)
-    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-    return float(number) if is_number and math.isfinite(number) else None

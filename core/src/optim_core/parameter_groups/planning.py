@@ -15,13 +15,12 @@ from optim_core.components import Component
 from optim_core.configuration import ComponentSpec
 from optim_core.errors import Problem
 from optim_core.factory import OptimizerFactory, problems_of_build
-from optim_core.group_options import own_copy, plain_number
+from optim_core.group_options import own_copy, plain_number, rate_option_of
 from optim_core.group_rules import NAMES
 from optim_core.parameter_groups.options import comparable, converted_options, same_option
 from optim_core.parameter_groups.places import Places
 from optim_core.parameter_groups.settings import Setting, settings_of, settings_of_rules
-from optim_core.parameter_groups.trial import Case, GroupTrial, kind_of, rate_option_of, tried_groups
-from optim_core.scheduled_optimizer import ScheduledOptimizer
+from optim_core.parameter_groups.trial import Case, GroupTrial, driven_by, kind_of, tried_groups
 
 __all__ = [
     "ChosenGroups",
@@ -164,12 +163,10 @@ def option_problems(
 
 def option_notes(spec: ComponentSpec, optimizer: Optimizer) -> list[Problem]:
     """What is of no effect in the rules of a component, though it is right, by an optimizer of its kind."""
-    if not isinstance(optimizer, ScheduledOptimizer):
-        return []
-    driven = optimizer.schedule.options_at(0, optimizer.schedule.peak_lr)
+    driven = driven_by(optimizer)
     notes = []
     for setting in settings_of_rules(spec):
-        for name in (name for name in setting.options if name in driven and name != "lr"):
+        for name in (name for name in setting.options if name in driven):
             values = driven[name] if isinstance(driven[name], tuple) else (driven[name],)
             written = [f"{name}[{index}]" for index, value in enumerate(values) if value is not None]
             what = " and ".join(written) if len(written) < len(values) else name
@@ -184,9 +181,7 @@ def _wrong_for(case: Case, setting: Setting, trial: GroupTrial, factory: type) -
 def lost_options(plan: GroupPlan, optimizer: Optimizer) -> str | None:
     """What an optimizer has other in its groups than it was given, in words; None where it has everything."""
     group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    driven: Collection[str] = ()
-    if isinstance(optimizer, ScheduledOptimizer):
-        driven = optimizer.schedule.options_at(0, optimizer.schedule.peak_lr).keys() - {"lr"}
+    driven = driven_by(optimizer)
     for planned in plan.params:
         if not isinstance(planned, Mapping):
             continue

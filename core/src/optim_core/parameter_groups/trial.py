@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 from optim_core.components import size_of
 from optim_core.errors import InvalidArgumentsError, Problem, in_one_line
 from optim_core.factory import OptimizerFactory
+from optim_core.group_options import rate_option_of
 from optim_core.group_rules import NO_OPTIONS
 from optim_core.schedule_state import PEAK, STEP
 from optim_core.scheduled_optimizer import ScheduledOptimizer
 
-__all__ = ["Case", "GroupTrial", "kind_of", "rate_option_of", "tried_groups"]
+__all__ = ["Case", "GroupTrial", "driven_by", "kind_of", "tried_groups"]
 
 Kind = Hashable
 """What optimizers mostly look at when they decide what becomes of a parameter: its shape, type and device."""
@@ -38,7 +39,7 @@ class GroupTrial:
         options: the options of the group that each base group's stand-in of a kind came into; `lr` is the whole rate,
             at its peak.
         has_peak: whether its groups have a rate that a schedule makes a curve of.
-        driven: what a schedule writes into its groups, beside the rate; elements that are None are left alone.
+        driven: what `driven_by` says of it.
         refusal: why it takes no parameter groups; None where it does.
     """
 
@@ -112,11 +113,7 @@ def tried_groups(
         # Whatever a stranger's build raises: one group it has taken.
         refusal = in_one_line(error)
     has_peak = any(PEAK in group for group in optimizer.param_groups)
-    driven: dict[str, Any] = {}
-    if isinstance(optimizer, ScheduledOptimizer):
-        driven = {**optimizer.schedule.options_at(0, optimizer.schedule.peak_lr)}
-        driven.pop("lr", None)
-    return GroupTrial(options, has_peak, driven, refusal, stand_ins)
+    return GroupTrial(options, has_peak, driven_by(optimizer), refusal, stand_ins)
 
 
 class _StandIns:
@@ -176,15 +173,18 @@ class _StandIns:
         return stand_in if name is None else (name, stand_in)
 
 
+def driven_by(optimizer: Optimizer) -> Mapping[str, Any]:
+    """What a schedule writes into an optimizer's groups, beside the rate; elements that are None are left alone."""
+    if not isinstance(optimizer, ScheduledOptimizer):
+        return {}
+    schedule = optimizer.schedule
+    return {name: value for name, value in schedule.options_at(0, schedule.peak_lr).items() if name != "lr"}
+
+
 def kind_of(parameter: Tensor) -> Kind:
     """What parameters of one kind have in common."""
     shape = None if is_lazy(parameter) else parameter.shape
     return shape, parameter.dtype, parameter.device, parameter.requires_grad
-
-
-def rate_option_of(group: Mapping[str, Any]) -> Any:
-    """The whole rate of a group, of which a schedule makes a curve; None where it has none."""
-    return next((group[name] for name in (PEAK, "initial_lr", "lr") if group.get(name) is not None), None)
 
 
 def _kinds_in(group: Mapping[str, Any]) -> dict[Kind, Tensor]:
