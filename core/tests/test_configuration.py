@@ -454,6 +454,47 @@ def test_of_several_merged_mappings_the_first_has_the_value_and_the_line(write: 
     assert (located(path, "net", "lr"), located(path, "net", "decay")) == (1, 4)
 
 
+def test_merges_of_merges_keep_the_order_of_precedence(write: Write) -> None:
+    path = write(
+        """\
+        base: &base {lr: 1, decay: 1, momentum: 1}
+        near: &near
+          <<: *base
+          decay: 2
+        net:
+          type: sgd
+          params:
+            <<: [*near, *base]
+            momentum: 3
+        """
+    )
+
+    assert read_configuration(path).specs["net"].params == {"lr": 1, "decay": 2, "momentum": 3}
+    assert [located(path, "net", name) for name in ("lr", "decay", "momentum")] == [1, 4, 9]
+
+
+def test_a_merged_key_is_another_than_the_text_of_its_name(write: Write) -> None:
+    path = write("base: &base {1: a}\nnet:\n  type: sgd\n  params: {x: {<<: *base, '1': b}}\n")
+
+    assert read_configuration(path).specs["net"].params == {"x": {1: "a", "1": "b"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("base: &base {lr: 1}\nnet: {<<: *base, type: sgd, <<: *base}\n", "key '<<' stands twice in one mapping"),
+        ("base: &base [1]\nnet: {<<: *base, type: sgd}\n", "'<<' takes a mapping or a list of mappings"),
+        ("base: &base {lr: 1}\nnet: {<<: [*base, 2], type: sgd}\n", "'<<' takes a mapping or a list of mappings"),
+    ],
+    ids=["twice", "no mapping", "no mapping in the list"],
+)
+def test_a_merge_that_means_nothing_is_refused(write: Write, content: str, message: str) -> None:
+    problem = refusal(write(content))
+
+    assert problem.message.startswith(message)
+    assert problem.line in (1, 2)
+
+
 def test_what_replaces_a_merged_mapping_has_none_of_its_lines(write: Write) -> None:
     path = write(
         """\

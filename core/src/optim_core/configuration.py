@@ -19,6 +19,7 @@ __all__ = ["ComponentSpec", "Configuration", "in_order", "read_configuration", "
 
 _SPEC_KEYS = ("type", "params", "param_groups")
 _ROOT = ("model", "component_optims")
+_MERGE = "tag:yaml.org,2002:merge"
 _DEEPEST = 6  # model.component_optims.<component>.param_groups.<index>.<name>
 _Path = tuple[Hashable, ...]
 
@@ -223,9 +224,46 @@ def _kind(value: object) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also reads 1e-4 as a number."""
+    """PyYAML's safe loader, which also reads 1e-4 as a number and refuses a key that one mapping has twice."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Replace the merge keys (`<<`) of a mapping by the keys that they bring into it.
+
+        The mapping's own keys win, then those of the first mapping merged. Releases of PyYAML differ in that, so
+        theirs is replaced. A merged key stays the node that was written, and so it knows its line.
+        """
+        own: dict[Hashable, tuple[yaml.Node, yaml.Node]] = {}
+        for key_node, value_node in node.value:
+            key = self._key(key_node)
+            if key in own:
+                problem = f"key {key!r} stands twice in one mapping (first on line {own[key][0].start_mark.line + 1})"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            own[key] = (key_node, value_node)
+        pairs: dict[Hashable, tuple[yaml.Node, yaml.Node]] = {}
+        if "<<" in own and own["<<"][0].tag == _MERGE:
+            _, value_node = own.pop("<<")
+            merged = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+            for mapping in reversed(merged):
+                if not isinstance(mapping, yaml.MappingNode):
+                    problem = "'<<' takes a mapping or a list of mappings"
+                    raise yaml.constructor.ConstructorError(None, None, problem, mapping.start_mark)
+                self.flatten_mapping(mapping)
+                pairs |= {self._key(key_node): (key_node, value) for key_node, value in mapping.value}
+        node.value = list((pairs | own).values())
+
+    def _key(self, node: yaml.Node) -> Hashable:
+        # A key that is a collection, which can't be hashed, is left for PyYAML to refuse.
+        key: Hashable = id(node) if isinstance(node, yaml.CollectionNode) else self.construct_object(node)
+        return key
 
 
+def _as_written(_: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    return str(node.value)
+
+
+# `<<` and `=` as keys; what a merge key means is told by its tag.
+for _tag in (_MERGE, "tag:yaml.org,2002:value"):
+    _Loader.add_constructor(_tag, _as_written)
 # YAML 1.2 reads these as numbers; PyYAML follows YAML 1.1, which wants a dot and a signed exponent.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
@@ -284,13 +322,13 @@ def _parse(text: str, source: str) -> tuple[object, dict[_Path, int]]:
 def _record_lines(
     loader: _Loader, node: yaml.Node, path: _Path, lines: dict[_Path, int], open_nodes: set[int], known: set[int]
 ) -> None:
-    """Note the line of every key below `node`, and refuse a key that one mapping has twice.
+    """Note the line of every key below `node`.
 
     A node that aliases repeat has its keys noted at each place, but only as deep as components'
     params lie: aliases of aliases would make a short file endless.
     """
     repeated_too_deep = id(node) in known and len(path) > _DEEPEST
-    if not isinstance(node, yaml.CollectionNode) or id(node) in open_nodes or repeated_too_deep:
+    if not isinstance(node, (yaml.SequenceNode, yaml.MappingNode)) or id(node) in open_nodes or repeated_too_deep:
         return
     known.add(id(node))
     open_nodes.add(id(node))
@@ -300,23 +338,10 @@ def _record_lines(
             _record_lines(loader, item, (*path, index), lines, open_nodes, known)
         open_nodes.discard(id(node))
         return
-    own: dict[Hashable, int] = {}
-    merged: list[yaml.Node] = []
+    loader.flatten_mapping(node)
     for key_node, value_node in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-        elif isinstance(key_node, yaml.ScalarNode):
+        if isinstance(key_node, yaml.ScalarNode):
             key = loader.construct_object(key_node)
-            line = key_node.start_mark.line + 1
-            if key in own:
-                problem = f"key {key!r} stands twice in one mapping (first on line {own[key]})"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            own[key] = lines[(*path, key)] = line
+            lines[(*path, key)] = key_node.start_mark.line + 1
             _record_lines(loader, value_node, (*path, key), lines, open_nodes, known)
-    for anchored in merged:
-        inherited: dict[_Path, int] = {}
-        _record_lines(loader, anchored, path, inherited, open_nodes, known)
-        # The first to have a key has all that is below it.
-        lines.update((place, line) for place, line in inherited.items() if place[len(path)] not in own)
-        own.update((place[-1], line) for place, line in inherited.items() if len(place) == len(path) + 1)
     open_nodes.discard(id(node))
