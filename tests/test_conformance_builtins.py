@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from optim_core.testing import CHECKS, OptimizerConformance, Outcome, Subject, verify
+from optim_tools.conformance import CHECKS, OptimizerConformance, Outcome, Subject, verify
 
 
 class TestAdamWWithWarmupCosine(OptimizerConformance):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
-from naive_optimizers import NaiveOneCycle, NaiveScheduleFree, NaiveWarmupCosine
 
-from optim_core.testing import Subject, verify
+from optim_tools.conformance import Subject, verify
+from workspace_support.naive_optimizers import NaiveOneCycle, NaiveScheduleFree, NaiveWarmupCosine
 
 
 class Factory:

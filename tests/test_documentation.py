@@ -10,16 +10,17 @@ import pytest
 
 import optim_core.authoring
 import optim_core.integrations
-import optim_core.testing
-from optim_core import Claims, hooks
-from optim_core.command.application import optim
-from optim_core.group_policies import CorePolicies
-from optim_core.group_rules import CONDITIONS, EFFECTS
-from optim_core.testing import CHECKS
+import optim_tools.conformance
+from optim_core import Claims
+from optim_core.configuration.group_rules import CONDITIONS, EFFECTS
+from optim_core.discovery import hooks
+from optim_core.parameter_groups.policies import CorePolicies
+from optim_tools.command.application import optim
+from optim_tools.conformance import CHECKS
 
 DOCS = Path(__file__).parents[1] / "docs"
 COMMON = {"--help", "--version"}
-PACKAGES = (optim_core, optim_core.authoring, optim_core.integrations, optim_core.testing)
+PACKAGES = (optim_core, optim_core.authoring, optim_core.integrations, optim_tools.conformance)
 HOOKS = [function for _, function in inspect.getmembers(hooks, inspect.isfunction) if hasattr(function, "optim_spec")]
 
 

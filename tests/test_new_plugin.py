@@ -9,15 +9,15 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-import wrapped_classes
 
-from optim_core.scaffolding.author import Author
-from optim_core.scaffolding.distribution import files_of
-from optim_core.scaffolding.licenses import LICENSES
-from optim_core.scaffolding.names import names_of
-from optim_core.scaffolding.plugin import Plugin
-from optim_core.scaffolding.wrapping import Findings, Option, Wrapping
-from optim_core.scaffolding.writing import write_files
+from optim_tools.scaffolding.author import Author
+from optim_tools.scaffolding.distribution import files_of
+from optim_tools.scaffolding.licenses import LICENSES
+from optim_tools.scaffolding.names import names_of
+from optim_tools.scaffolding.plugin import Plugin
+from optim_tools.scaffolding.wrapping import Findings, Option, Wrapping
+from optim_tools.scaffolding.writing import write_files
+from tools_support import wrapped_classes
 
 LONG_KEY = "an_extraordinarily_long_key_of_sixty_characters_for_lion.v22"
 SCRIPTS = sysconfig.get_path("scripts")
@@ -81,9 +81,10 @@ def test_a_new_plugin_is_installed_listed_tested_and_type_checked(
 
 
 def test_the_tests_of_a_plugin_around_a_class_that_warns_pass(tmp_path: Path) -> None:
-    classes = {"PYTHONPATH": str(Path(wrapped_classes.__file__).parent)}
+    classes = {"PYTHONPATH": str(Path(wrapped_classes.__file__).parents[1])}
     optim = Path(SCRIPTS, "optim")
-    run(optim, "new", "new-old", "--wrap", "wrapped_classes:Deprecated", "--no-verify", folder=tmp_path, **classes)
+    wrap = ("--wrap", "tools_support.wrapped_classes:Deprecated")
+    run(optim, "new", "new-old", *wrap, "--no-verify", folder=tmp_path, **classes)
     written = tmp_path / "optim-new-old"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "test_defaults"]
 

@@ -14,9 +14,10 @@ import schedulefree
 import torch
 from torch import nn
 
-from optim_core import ConfigurationError, build_optimizers, hooks
-from optim_core.hooks import hook_manager
-from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY
+from optim_core import ConfigurationError, build_optimizers
+from optim_core.discovery import hooks
+from optim_core.discovery.hooks import hook_manager
+from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
 
 PARAMS: dict[str, dict[str, Any]] = {
     "adamw_warmup_cosine_decay": {"peak_lr": 0.1, "total_steps": 8, "warmup_steps": 2, "end_lr": 0.02},

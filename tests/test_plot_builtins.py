@@ -12,8 +12,8 @@ import schedulefree
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from optim_core.command.plot_schedules import Plot, plot_schedules
-from optim_core.inspection.curves import Curve
+from optim_tools.command.plot_schedules import Plot, plot_schedules
+from optim_tools.inspection.curves import Curve
 
 
 def plotted(target: str, *params: str, **options: Any) -> list[Curve]:

@@ -6,7 +6,9 @@ import warnings
 import pytest
 import schedulefree
 import torch
-from reordered_runs import (
+from torch import nn
+
+from core_support.reordered_runs import (
     Network,
     assert_same,
     each_route,
@@ -16,8 +18,6 @@ from reordered_runs import (
     train,
     weights,
 )
-from torch import nn
-
 from optim_core import (
     CheckpointMismatchError,
     ResumeWarning,

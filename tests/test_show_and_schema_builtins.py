@@ -15,18 +15,18 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from optim_core import OPTIMIZER_BUILDER_REGISTRY
-from optim_core.command.show_key import show_key
-from optim_core.component_factories import component_factories
-from optim_core.configuration import read_configuration
-from optim_core.inspection.description import describe
-from optim_core.inspection.json_schema import configuration_schema, factory_schema
+from optim_core.building.component_factories import component_factories
+from optim_core.configuration.reading import read_configuration
+from optim_tools.command.show_key import show_key
+from optim_tools.inspection.description import describe
+from optim_tools.inspection.json_schema import configuration_schema, factory_schema
 
 ROOT = Path(__file__).parents[1]
 BUILT_INS = ["adamw_cosine_schedule", "adamw_warmup_cosine_decay", "schedule_free_radam"]
 
 
 def optim(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "optim_core", *arguments]
+    command = [sys.executable, "-m", "optim_tools", *arguments]
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
 
 

@@ -24,7 +24,6 @@ from typing import Any
 
 import pytest
 import torch
-from naive_optimizers import NaiveOneCycle, NaiveScheduleFree, NaiveScheduleFreeInTraining, NaiveWarmupCosine
 from torch import nn
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict import (
@@ -40,6 +39,12 @@ from optim_adamw_onecycle import AdamWWithOneCycle
 from optim_adamw_warmup_cosine import AdamWWithWarmupCosine
 from optim_core import ComponentOptimizers, EvaluationModeError, ScheduleWarning, StateMismatchError, build_optimizers
 from optim_schedule_free_radam import ScheduleFreeRAdam
+from workspace_support.naive_optimizers import (
+    NaiveOneCycle,
+    NaiveScheduleFree,
+    NaiveScheduleFreeInTraining,
+    NaiveWarmupCosine,
+)
 
 TOTAL, PEAK = 12, 0.05
 

@@ -50,7 +50,7 @@ repr(registry)
 
     modules = modules_after(listing, info.parent)
 
-    assert "optim_core.registry" in modules
+    assert "optim_core.discovery.registry" in modules
     assert modules.isdisjoint((*HEAVY, "fake_plugin"))
 
 
@@ -60,7 +60,9 @@ def test_listing_keys_imports_nothing_that_entries_and_errors_need(distribution:
 
     modules = modules_after(listing, info.parent)
 
-    assert modules.isdisjoint(("dataclasses", "logging", "email.parser", "optim_core.discovery", "optim_core.errors"))
+    assert modules.isdisjoint(
+        ("dataclasses", "logging", "email.parser", "optim_core.discovery.entries", "optim_core.errors")
+    )
 
 
 def test_entries_are_had_without_a_parser_of_whole_files(distribution: Callable[..., Path]) -> None:
@@ -80,10 +82,11 @@ def test_reading_a_configuration_imports_no_torch_and_no_plugin(
     config.write_text("backbone: {type: fake}", encoding="utf-8")
 
     modules = modules_after(
-        f"from optim_core.configuration import read_configuration; read_configuration({str(config)!r})", info.parent
+        f"from optim_core.configuration.reading import read_configuration; read_configuration({str(config)!r})",
+        info.parent,
     )
 
-    assert "optim_core.configuration" in modules
+    assert "optim_core.configuration.reading" in modules
     assert modules.isdisjoint(("torch", "fake_plugin"))
 
 

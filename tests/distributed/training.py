@@ -6,7 +6,6 @@ import functools
 import math
 from dataclasses import dataclass
 
-import naive_optimizers as naive
 import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -17,6 +16,7 @@ from optim_adamw_onecycle import AdamWWithOneCycle
 from optim_adamw_warmup_cosine import AdamWWithWarmupCosine
 from optim_core import ScheduledOptimizer, WarmupCosine
 from optim_schedule_free_radam import ScheduleFreeRAdam
+from workspace_support import naive_optimizers as naive
 
 TOTAL, WARMUP, PEAK, LOWEST = 12, 3, 0.05, 0.005
 UPDATES = 8

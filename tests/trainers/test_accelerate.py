@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from by_hand import PARAMS, SCHEDULE_FREE, STEPS, Run, batch, loss_of, network, vector
 
 from optim_core import OPTIMIZER_BUILDER_REGISTRY, evaluation_weights
 from optim_core.integrations import ReadOnlyScheduler
-from optim_core.modes import has_modes
+from optim_core.optimizer.evaluation_weights import has_modes
+from workspace_support.training_by_hand import PARAMS, SCHEDULE_FREE, STEPS, Run, batch, loss_of, network, vector
 
 pytest.importorskip("accelerate", reason="accelerate is not installed; the nox session 'trainers' has it")
 from accelerate import Accelerator
@@ -148,7 +148,7 @@ def two_processes(tmp_path_factory):
         port = listener.getsockname()[1]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
         "HOME": str(folder),
         "OMP_NUM_THREADS": "1",
         "ACCELERATE_USE_CPU": "true",

@@ -5,14 +5,14 @@ import pickle
 import signal
 from pathlib import Path
 
-import by_hand
 import pytest
 import torch
-from by_hand import PARAMS, SCHEDULE_FREE, STEPS, Plain, Run, batch, loss_of, network, vector
 from torch import nn
 
 from optim_core import EvaluationModeError, build_optimizers
 from optim_core.integrations import ReadOnlyScheduler, ScheduleFreeCallback
+from workspace_support import training_by_hand as by_hand
+from workspace_support.training_by_hand import PARAMS, SCHEDULE_FREE, STEPS, Plain, Run, batch, loss_of, network, vector
 
 pytest.importorskip("lightning.pytorch", reason="lightning is not installed; the nox session 'trainers' has it")
 import lightning.pytorch as lightning

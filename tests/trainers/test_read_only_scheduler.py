@@ -3,14 +3,14 @@
 import copy
 import pickle
 
-import by_hand
 import pytest
 import torch
-from by_hand import PARAMS, SCHEDULE_FREE, STEPS, Run, batch, loss_of, network, vector
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from optim_core import OPTIMIZER_BUILDER_REGISTRY, build_optimizers
 from optim_core.integrations import ReadOnlyScheduler
+from workspace_support import training_by_hand as by_hand
+from workspace_support.training_by_hand import PARAMS, SCHEDULE_FREE, STEPS, Run, batch, loss_of, network, vector
 
 each_key = pytest.mark.parametrize("key", PARAMS)
 

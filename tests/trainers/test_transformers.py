@@ -4,11 +4,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from by_hand import BETAS, PARAMS, SCHEDULE_FREE, SCHEDULED, STEPS, Run, batch, network, vector, warmup_cosine
 from torch import nn
 
 from optim_core import OPTIMIZER_BUILDER_REGISTRY, OptimWarning, ScheduleWarning
 from optim_core.integrations import ReadOnlyScheduler
+from workspace_support.training_by_hand import (
+    BETAS,
+    PARAMS,
+    SCHEDULE_FREE,
+    SCHEDULED,
+    STEPS,
+    Run,
+    batch,
+    network,
+    vector,
+    warmup_cosine,
+)
 
 pytest.importorskip("transformers", reason="transformers is not installed; the nox session 'trainers' has it")
 pytest.importorskip("accelerate", reason="accelerate is not installed; the nox session 'trainers' has it")

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from by_hand import PARAMS, STEPS, batch, loss_of, network, vector
 from torch.optim.lr_scheduler import LambdaLR
 
 from optim_core import OPTIMIZER_BUILDER_REGISTRY, evaluation_weights
 from optim_core.integrations import ReadOnlyScheduler
+from workspace_support.training_by_hand import PARAMS, STEPS, batch, loss_of, network, vector
 
 HALF = STEPS // 2
 SIZE, MICRO_BATCHES, PROCESSES = 4, 2, 2

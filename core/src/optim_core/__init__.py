@@ -9,13 +9,25 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
-    from optim_core.arguments import Note, Rule, check_arguments, validate_fields
-    from optim_core.building import UncoveredParametersWarning, build_optimizers
-    from optim_core.checkpoint import ResumeWarning, load_checkpoint, save_checkpoint
-    from optim_core.claims import Claims
-    from optim_core.component_optimizers import ComponentOptimizers
-    from optim_core.configuration import ComponentSpec
-    from optim_core.discovery import FactoryEntry
+    from optim_core.arguments.number_types import (
+        Beta,
+        Finite,
+        LearningRate,
+        NonNegative,
+        PeakLearningRate,
+        PeakLearningRateOrTensor,
+        StepCount,
+        Steps,
+    )
+    from optim_core.arguments.validation import Note, Rule, check_arguments, validate_fields
+    from optim_core.building.build_optimizers import UncoveredParametersWarning, build_optimizers
+    from optim_core.checkpoints.save_and_load import ResumeWarning, load_checkpoint, save_checkpoint
+    from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
+    from optim_core.configuration.group_rules import GroupRule, PolicyUse
+    from optim_core.configuration.reading import ComponentSpec
+    from optim_core.discovery.entries import FactoryEntry
+    from optim_core.discovery.hooks import HookLoadWarning, hook_manager, hookimpl
+    from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
     from optim_core.errors import (
         CaptureError,
         CheckpointError,
@@ -32,37 +44,25 @@ if _TYPE_CHECKING:
         StateMismatchError,
         UnknownOptimizerError,
     )
-    from optim_core.factory import OptimizerFactory
-    from optim_core.group_rules import GroupRule, PolicyUse
-    from optim_core.hooks import HookLoadWarning, hook_manager, hookimpl
-    from optim_core.modes import evaluation_weights
+    from optim_core.factories.claims import Claims
+    from optim_core.factories.factory import OptimizerFactory
+    from optim_core.optimizer.evaluation_weights import evaluation_weights
+    from optim_core.optimizer.schedule_state import OnMismatch
+    from optim_core.optimizer.scheduled_adamw import ScheduledAdamW
+    from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer, ScheduleWarning
     from optim_core.parameter_groups.assignment import GroupAssignment
-    from optim_core.quantities import (
-        Beta,
-        Finite,
-        LearningRate,
-        NonNegative,
-        PeakLearningRate,
-        PeakLearningRateOrTensor,
-        StepCount,
-        Steps,
-    )
-    from optim_core.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
-    from optim_core.schedule import Schedule, WarmupCosine
-    from optim_core.schedule_state import OnMismatch
-    from optim_core.scheduled_adamw import ScheduledAdamW
-    from optim_core.scheduled_optimizer import ScheduledOptimizer, ScheduleWarning
+    from optim_core.schedules.schedule import Schedule, WarmupCosine
 
 __version__ = "0.1.0"
 
 _MODULES = {
-    "arguments": ("Note", "Rule", "check_arguments", "validate_fields"),
-    "building": ("UncoveredParametersWarning", "build_optimizers"),
-    "checkpoint": ("ResumeWarning", "load_checkpoint", "save_checkpoint"),
-    "claims": ("Claims",),
-    "component_optimizers": ("ComponentOptimizers",),
-    "configuration": ("ComponentSpec",),
-    "discovery": ("FactoryEntry",),
+    "arguments.validation": ("Note", "Rule", "check_arguments", "validate_fields"),
+    "building.build_optimizers": ("UncoveredParametersWarning", "build_optimizers"),
+    "checkpoints.save_and_load": ("ResumeWarning", "load_checkpoint", "save_checkpoint"),
+    "factories.claims": ("Claims",),
+    "component_optimizers.component_optimizers": ("ComponentOptimizers",),
+    "configuration.reading": ("ComponentSpec",),
+    "discovery.entries": ("FactoryEntry",),
     "errors": (
         "CaptureError",
         "CheckpointError",
@@ -79,12 +79,12 @@ _MODULES = {
         "StateMismatchError",
         "UnknownOptimizerError",
     ),
-    "factory": ("OptimizerFactory",),
-    "hooks": ("HookLoadWarning", "hook_manager", "hookimpl"),
-    "modes": ("evaluation_weights",),
+    "factories.factory": ("OptimizerFactory",),
+    "discovery.hooks": ("HookLoadWarning", "hook_manager", "hookimpl"),
+    "optimizer.evaluation_weights": ("evaluation_weights",),
     "parameter_groups.assignment": ("GroupAssignment",),
-    "group_rules": ("GroupRule", "PolicyUse"),
-    "quantities": (
+    "configuration.group_rules": ("GroupRule", "PolicyUse"),
+    "arguments.number_types": (
         "Beta",
         "Finite",
         "LearningRate",
@@ -94,11 +94,11 @@ _MODULES = {
         "StepCount",
         "Steps",
     ),
-    "registry": ("OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry"),
-    "schedule": ("Schedule", "WarmupCosine"),
-    "schedule_state": ("OnMismatch",),
-    "scheduled_adamw": ("ScheduledAdamW",),
-    "scheduled_optimizer": ("ScheduleWarning", "ScheduledOptimizer"),
+    "discovery.registry": ("OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry"),
+    "schedules.schedule": ("Schedule", "WarmupCosine"),
+    "optimizer.schedule_state": ("OnMismatch",),
+    "optimizer.scheduled_adamw": ("ScheduledAdamW",),
+    "optimizer.scheduled_optimizer": ("ScheduleWarning", "ScheduledOptimizer"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

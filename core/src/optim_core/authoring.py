@@ -7,12 +7,12 @@ matched by the names of its parameters (`matched_by_name`), and one of other par
 warnings point at the user's line (`warn_caller`).
 """
 
-from optim_core.caller import warn_caller
-from optim_core.compilation import keep_uncompiled
-from optim_core.dry_step import is_dry_step
-from optim_core.parameter_names import matched_by_name, names_for_group
-from optim_core.schedule_state import require_same_groups
-from optim_core.step_hooks import without_hooks
+from optim_core.optimizer.parameter_names import matched_by_name, names_for_group
+from optim_core.optimizer.schedule_state import require_same_groups
+from optim_core.pytorch.compilation import keep_uncompiled
+from optim_core.pytorch.dry_step import is_dry_step
+from optim_core.pytorch.step_hooks import without_hooks
+from optim_core.pytorch.user_warnings import warn_caller
 
 __all__ = [
     "is_dry_step",

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.building import build_optimizers
-from optim_core.component_optimizers import ComponentOptimizers
+from optim_core.arguments.number_types import PeakLearningRate
+from optim_core.building.build_optimizers import build_optimizers
+from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
+from optim_core.discovery.registry import OptimizerRegistry
 from optim_core.errors import ConfigurationError
-from optim_core.quantities import PeakLearningRate
-from optim_core.registry import OptimizerRegistry
-from optim_core.schedule import WarmupCosine
-from optim_core.scheduled_optimizer import ScheduledOptimizer
+from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
+from optim_core.schedules.schedule import WarmupCosine
 
 
 class SGD:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.building import build_optimizers
+from optim_core.building.build_optimizers import build_optimizers
+from optim_core.discovery.registry import OptimizerRegistry
 from optim_core.errors import ConfigurationError
-from optim_core.registry import OptimizerRegistry
 
 Refused = Callable[..., Sequence[str]]
 

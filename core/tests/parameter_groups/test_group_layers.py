@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.module_layers import layers_of
+from optim_core.parameter_groups.module_layers import layers_of
 
 
 def linear(size: int = 2) -> nn.Linear:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.hook_specifications import hookimpl
-from optim_core.hooks import hook_manager
-from optim_core.registry import OptimizerRegistry
+from optim_core.discovery.hook_specifications import hookimpl
+from optim_core.discovery.hooks import hook_manager
+from optim_core.discovery.registry import OptimizerRegistry
 
 Groups = Callable[..., list[dict[str, Any]]]
 Refused = Callable[..., list[str]]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.hook_specifications import hookimpl
-from optim_core.hooks import hook_manager
+from optim_core.discovery.hook_specifications import hookimpl
+from optim_core.discovery.hooks import hook_manager
 
 Named = Callable[..., list[list[str]]]
 Groups = Callable[..., list[dict[str, Any]]]

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.component_optimizers import ComponentOptimizers
-from optim_core.registry import OptimizerRegistry
-from optim_core.scheduled_adamw import ScheduledAdamW
-from optim_core.scheduled_optimizer import ScheduledOptimizer
+from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
+from optim_core.discovery.registry import OptimizerRegistry
+from optim_core.optimizer.scheduled_adamw import ScheduledAdamW
+from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
 
 Build = Callable[..., ComponentOptimizers]
 
@@ -125,7 +125,7 @@ def test_a_rate_of_zero_is_none_for_the_whole_schedule(build: Build, net: nn.Mod
 def test_scheduled_adamw_stays_fused_with_rules(registry: OptimizerRegistry, build: Build, net: nn.Module) -> None:
     class Fused:
         def build(self, params: Any) -> torch.optim.Optimizer:
-            from optim_core.schedule import WarmupCosine
+            from optim_core.schedules.schedule import WarmupCosine
 
             return ScheduledAdamW(params, schedule=WarmupCosine(peak_lr=0.1, total_steps=8, warmup_steps=2))
 
@@ -142,7 +142,7 @@ def test_any_class_of_pytorchs_may_be_mixed_with_a_schedule(
 
     class Factory:
         def build(self, params: Any) -> torch.optim.Optimizer:
-            from optim_core.schedule import WarmupCosine
+            from optim_core.schedules.schedule import WarmupCosine
 
             shape = WarmupCosine(peak_lr=0.1, total_steps=8, warmup_steps=2, start_lr=0.01, end_lr=0.02)
             return ScheduledSGD(params, schedule=shape)

@@ -1,6 +1,6 @@
 """The conformance kit, as an author runs it."""
 
-from optim_core.testing import OptimizerConformance
+from optim_tools.conformance import OptimizerConformance
 
 
 class TestMuonAdamW(OptimizerConformance):

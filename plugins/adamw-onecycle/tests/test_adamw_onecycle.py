@@ -26,7 +26,7 @@ from optim_core import (
     StateMismatchError,
     build_optimizers,
 )
-from optim_core.arguments import notes_on
+from optim_core.arguments.validation import notes_on
 
 KEY = "adamw_cosine_schedule"
 

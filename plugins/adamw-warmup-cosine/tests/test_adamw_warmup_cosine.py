@@ -24,7 +24,7 @@ from optim_core import (
     ScheduleWarning,
     build_optimizers,
 )
-from optim_core.arguments import notes_on
+from optim_core.arguments.validation import notes_on
 
 KEY = "adamw_warmup_cosine_decay"
 SCHEDULE_ARGUMENTS = ["peak_lr", "total_steps", "warmup_steps", "start_lr", "end_lr"]

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from fused_training import (
+from torch.utils.flop_counter import FlopCounterMode
+
+from optim_core import OptimWarning
+from optim_schedule_free_radam import kernel
+from radam_support.fused_training import (
     OPTIONS,
     SHAPES,
     assert_gradients_unmodified,
@@ -28,10 +32,6 @@ from fused_training import (
     transposed,
     update,
 )
-from torch.utils.flop_counter import FlopCounterMode
-
-from optim_core import OptimWarning
-from optim_schedule_free_radam import kernel
 
 
 def test_without_a_compiler_one_warning_names_the_reason_at_the_callers_line(no_compiler: list[str]) -> None:

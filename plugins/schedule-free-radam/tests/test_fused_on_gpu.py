@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from fused_training import (
+
+from radam_support.fused_training import (
     OPTIONS,
     SHAPES,
     Parameters,

@@ -12,7 +12,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from fused_training import (
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+
+from optim_core import Claims, EvaluationModeError, InvalidArgumentsError, StateMismatchError
+from optim_schedule_free_radam import ScheduleFreeRAdam, ScheduleFreeRAdamFactory
+from optim_tools.conformance import OptimizerConformance
+from radam_support.fused_training import (
     Parameters,
     assert_same_trajectory,
     copies,
@@ -27,11 +32,6 @@ from fused_training import (
     trained,
     update,
 )
-from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
-
-from optim_core import Claims, EvaluationModeError, InvalidArgumentsError, StateMismatchError
-from optim_core.testing import OptimizerConformance
-from optim_schedule_free_radam import ScheduleFreeRAdam, ScheduleFreeRAdamFactory
 
 
 def test_step_in_evaluation_mode_is_refused_and_changes_nothing() -> None:

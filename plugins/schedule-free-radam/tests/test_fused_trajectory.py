@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from fused_training import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radam_support.fused_training import (
     OPTIONS,
     SHAPES,
     Parameters,
@@ -24,8 +27,6 @@ from fused_training import (
     trained,
     transposed,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 Layout = Callable[[torch.Tensor], torch.Tensor]
 

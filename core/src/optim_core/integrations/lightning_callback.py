@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from optim_core.modes import (
+from optim_core.optimizer.evaluation_weights import (
     TrainingWeights,
     has_modes,
     restore_training_weights,

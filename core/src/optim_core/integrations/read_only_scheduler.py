@@ -7,8 +7,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from optim_core.component_optimizers import rate_of
-from optim_core.schedule_state import PEAK
+from optim_core.component_optimizers.component_optimizers import rate_of
+from optim_core.optimizer.schedule_state import PEAK
 
 __all__ = ["ReadOnlyScheduler"]
 

@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optim_core.caller import warn_caller
 from optim_core.errors import OptimWarning
-from optim_core.modes import (
+from optim_core.optimizer.evaluation_weights import (
     TrainingWeights,
     has_modes,
     in_training_mode,
@@ -18,6 +17,7 @@ from optim_core.modes import (
     switch_back,
     switch_to_evaluation,
 )
+from optim_core.pytorch.user_warnings import warn_caller
 
 try:
     from transformers import TrainerCallback

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from optim_core.components import size_of
-from optim_core.group_options import finite_number, rate_option_of
+from optim_core.components.lookup import size_of
+from optim_core.optimizer.group_options import finite_number, rate_option_of
 
 __all__ = ["BASE", "NUMERIC_COLUMNS", "GroupAssignment", "assignments_of", "group_rows", "parameter_rows"]
 

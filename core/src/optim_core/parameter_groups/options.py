@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optim_core.arguments import convert_arguments
+from optim_core.arguments.signatures import signature_of
+from optim_core.arguments.spelling import nearest
+from optim_core.arguments.validation import convert_arguments
+from optim_core.configuration.group_rules import EFFECTS, number_in
 from optim_core.errors import Problem
-from optim_core.group_options import plain_number
-from optim_core.group_rules import EFFECTS, number_in
-from optim_core.parameter_groups.settings import Setting
-from optim_core.parameter_groups.trial import Case, GroupTrial
-from optim_core.schedule_state import PEAK
-from optim_core.signatures import signature_of
-from optim_core.spelling import nearest
+from optim_core.optimizer.group_options import plain_number
+from optim_core.optimizer.schedule_state import PEAK
+from optim_core.parameter_groups.rule_effects import Setting
+from optim_core.parameter_groups.trial_build import Case, GroupTrial
 
 __all__ = ["comparable", "converted_options", "same_option"]
 

@@ -11,16 +11,16 @@ import pluggy
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optim_core.components import Component
-from optim_core.configuration import ComponentSpec
+from optim_core.components.lookup import Component
+from optim_core.configuration.group_rules import NAMES
+from optim_core.configuration.reading import ComponentSpec
 from optim_core.errors import Problem
-from optim_core.factory import OptimizerFactory, problems_of_build
-from optim_core.group_options import own_copy, plain_number, rate_option_of
-from optim_core.group_rules import NAMES
+from optim_core.factories.factory import OptimizerFactory, problems_of_build
+from optim_core.optimizer.group_options import own_copy, plain_number, rate_option_of
+from optim_core.parameter_groups.matching import Places
 from optim_core.parameter_groups.options import comparable, converted_options, same_option
-from optim_core.parameter_groups.places import Places
-from optim_core.parameter_groups.settings import Setting, settings_of, settings_of_rules
-from optim_core.parameter_groups.trial import Case, GroupTrial, driven_by, kind_of, tried_groups
+from optim_core.parameter_groups.rule_effects import Setting, settings_of, settings_of_rules
+from optim_core.parameter_groups.trial_build import Case, GroupTrial, driven_by, kind_of, tried_groups
 
 __all__ = [
     "ChosenGroups",

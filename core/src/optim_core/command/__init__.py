@@ -1,5 +1,0 @@
-"""The `optim` command: what is installed, what a configuration means, what its schedules look like."""
-
-from optim_core.command.application import main
-
-__all__ = ["main"]

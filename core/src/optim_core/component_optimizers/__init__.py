@@ -1,0 +1,1 @@
+"""The mapping of a model's optimizers by component, driven as one."""

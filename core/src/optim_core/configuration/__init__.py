@@ -1,0 +1,1 @@
+"""YAML or a mapping becomes component specifications, with every problem at its line."""

@@ -1,0 +1,1 @@
+"""`ScheduledOptimizer`: one counter, kept in `param_groups`; states matched by name; evaluation weights."""

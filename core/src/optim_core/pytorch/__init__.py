@@ -1,0 +1,1 @@
+"""Each rule of PyTorch that has to be bent, one file each, with the reason."""

@@ -1,0 +1,1 @@
+"""Learning-rate schedules: pure functions of a step, without state and without torch."""
