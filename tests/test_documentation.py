@@ -14,7 +14,7 @@ import optim_tools.conformance
 from optim_core import Claims
 from optim_core.configuration.group_rules import CONDITIONS, EFFECTS
 from optim_core.discovery import hooks
-from optim_core.parameter_groups.policies import CorePolicies
+from optim_core.parameter_groups.policies import POLICIES
 from optim_tools.command.application import optim
 from optim_tools.conformance import CHECKS
 
@@ -53,7 +53,7 @@ def test_every_hook_and_its_arguments_are_documented():
         assert [name for name in arguments if f"| `{name}` |" not in page("hooks.md")] == []
 
 
-@pytest.mark.parametrize("name", [*CorePolicies.POLICIES, *CONDITIONS, *EFFECTS])
+@pytest.mark.parametrize("name", [*POLICIES, *CONDITIONS, *EFFECTS])
 def test_every_policy_and_every_key_of_a_rule_is_documented(name):
     assert f"\n| `{name}" in page("parameter-groups.md")
 

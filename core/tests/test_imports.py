@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ast
+import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 import optim_core
 
+STUB = Path(optim_core.__file__).with_suffix(".pyi")
 HEAVY = ("torch", "numpy", "pydantic", "yaml", "pluggy")
 
 
@@ -112,36 +114,15 @@ def test_every_public_name_can_be_had(name: str) -> None:
 def test_public_names_are_sorted_and_unique() -> None:
     names = optim_core.__all__
 
-    assert len(set(names)) == len(names)
-    # Ruff's RUF022 keeps constants first, then classes, then functions.
-    assert names == sorted(names, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
-
-
-def imported_for_type_checkers() -> dict[str, str]:
-    """Names below `if TYPE_CHECKING` in the package, and the modules they come from."""
-    tree = ast.parse(Path(optim_core.__file__).read_text(encoding="utf-8"))
-    blocks = [n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
-    imports = [n for block in blocks for n in block.body if isinstance(n, ast.ImportFrom)]
-    return {alias.asname or alias.name: str(n.module) for n in imports for alias in n.names}
-
-
-def test_type_checkers_see_the_public_names_and_no_others() -> None:
-    assert sorted(imported_for_type_checkers()) == sorted(optim_core.__all__)
-
-
-def test_lazy_table_and_type_checking_imports_agree() -> None:
-    lazy = {name: f"optim_core.{module}" for name, module in optim_core._HOME.items()}
-
-    assert lazy == imported_for_type_checkers()
+    assert names == sorted(set(names))
 
 
 @pytest.mark.parametrize("name", optim_core.__all__)
 def test_each_lazy_name_is_public_in_its_own_module(name: str) -> None:
-    home = sys.modules.get(f"optim_core.{optim_core._HOME[name]}") or __import__(
-        f"optim_core.{optim_core._HOME[name]}", fromlist=["__all__"]
-    )
+    homes = re.findall(rf"^from (\S+) import {name} as {name}$", STUB.read_text(encoding="utf-8"), flags=re.MULTILINE)
 
-    assert name in home.__all__
+    (home,) = homes
+    assert name in importlib.import_module(home, "optim_core").__all__
 
 
 def test_dir_lists_public_names_before_they_are_used() -> None:
@@ -151,7 +132,7 @@ def test_dir_lists_public_names_before_they_are_used() -> None:
 
 
 def test_unknown_attribute_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'optim_core' has no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match=r"optim_core.*nonsense"):
         optim_core.nonsense  # noqa: B018
 
 

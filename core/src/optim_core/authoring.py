@@ -7,8 +7,8 @@ matched by the names of its parameters (`matched_by_name`), and one of other par
 warnings point at the user's line (`warn_caller`).
 """
 
-from optim_core.optimizer.parameter_names import matched_by_name, names_for_group
 from optim_core.optimizer.schedule_state import require_same_groups
+from optim_core.optimizer.state_matching import matched_by_name, names_for_group
 from optim_core.pytorch.compilation import keep_uncompiled
 from optim_core.pytorch.dry_step import is_dry_step
 from optim_core.pytorch.step_hooks import without_hooks

@@ -1,4 +1,4 @@
-"""The errors that the core raises, the base of its warnings, and the one form in which it lists problems."""
+"""Every error and warning of the core, and the one form in which it lists problems."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ __all__ = [
     "DuplicateOptimizerError",
     "EvaluationModeError",
     "FactoryLoadError",
+    "HookLoadWarning",
     "InvalidArgumentsError",
     "InvalidFactoryError",
     "OptimError",
     "OptimWarning",
     "Problem",
+    "ResumeWarning",
+    "ScheduleWarning",
     "StateMismatchError",
+    "UncoveredParametersWarning",
     "UnknownOptimizerError",
     "in_one_line",
     "listed",
@@ -31,6 +35,22 @@ class OptimError(Exception):
 
 class OptimWarning(UserWarning):
     """Category of every warning that this package emits."""
+
+
+class HookLoadWarning(OptimWarning):
+    """A distribution's hooks can't be used; everything else goes on without them."""
+
+
+class ResumeWarning(OptimWarning):
+    """A run continues under a configuration that differs from the checkpoint's."""
+
+
+class ScheduleWarning(OptimWarning):
+    """A schedule is not what someone may believe: it is past its end, overwritten, or was changed."""
+
+
+class UncoveredParametersWarning(OptimWarning):
+    """Trainable parameters that no configured component has will not be trained."""
 
 
 @dataclass(frozen=True)

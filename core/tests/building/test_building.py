@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from optim_core.arguments.number_types import PeakLearningRate
-from optim_core.building.build_optimizers import UncoveredParametersWarning, build_optimizers
+from optim_core.building.build_optimizers import build_optimizers
 from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
 from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
 from optim_core.errors import (
@@ -22,6 +22,7 @@ from optim_core.errors import (
     InvalidArgumentsError,
     OptimWarning,
     Problem,
+    UncoveredParametersWarning,
     UnknownOptimizerError,
 )
 

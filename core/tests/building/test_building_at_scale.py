@@ -13,12 +13,12 @@ from torch import nn
 
 from optim_core.arguments.number_types import NonNegative, PeakLearningRate
 from optim_core.building import component_factories
-from optim_core.building.build_optimizers import UncoveredParametersWarning, build_optimizers
+from optim_core.building.build_optimizers import build_optimizers
 from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
 from optim_core.components import lookup as components
 from optim_core.discovery.hooks import hook_manager, hookimpl
 from optim_core.discovery.registry import OptimizerRegistry
-from optim_core.errors import ConfigurationError
+from optim_core.errors import ConfigurationError, UncoveredParametersWarning
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.building.build_optimizers import UncoveredParametersWarning, build_optimizers
+from optim_core.building.build_optimizers import build_optimizers
 from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
 from optim_core.discovery import hooks
-from optim_core.discovery.hooks import HookLoadWarning, hook_manager, hookimpl
+from optim_core.discovery.hooks import hook_manager, hookimpl
 from optim_core.discovery.registry import OptimizerRegistry
-from optim_core.errors import ConfigurationError
+from optim_core.errors import ConfigurationError, HookLoadWarning, UncoveredParametersWarning
 
 Install = Callable[..., Path]
 OPTIM = "from optim_core import hookimpl\n"

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.building.build_optimizers import UncoveredParametersWarning, build_optimizers
+from optim_core.building.build_optimizers import build_optimizers
 from optim_core.discovery.registry import OptimizerRegistry
-from optim_core.errors import ConfigurationError
+from optim_core.errors import ConfigurationError, UncoveredParametersWarning
 
 PART = "A part of a component gets a rate or options of its own by a rule in its param_groups"
 

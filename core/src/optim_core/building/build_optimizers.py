@@ -18,25 +18,21 @@ from optim_core.building.component_factories import ComponentFactories, componen
 from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
 from optim_core.components.conflicts import claimed_twice, overlaps, shared_parameters
 from optim_core.components.lookup import Component, ComponentSource, FoundComponents, Models
-from optim_core.configuration.group_rules import NAMES
 from optim_core.configuration.reading import Configuration, read_configuration
 from optim_core.discovery.hooks import hook_manager, only_default
 from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
-from optim_core.errors import OptimWarning, Problem
+from optim_core.errors import Problem, UncoveredParametersWarning
 from optim_core.factories.factory import OptimizerFactory, problems_of_build
-from optim_core.optimizer.parameter_names import match_loaded_state, name_parameters
+from optim_core.optimizer.parameter_names import PARAM_NAMES
+from optim_core.optimizer.state_matching import match_loaded_state, name_parameters
 from optim_core.parameter_groups.freezing import frozen, to_freeze
 from optim_core.parameter_groups.planning import GroupPlan, chosen_groups, lost_options, plan_groups
 from optim_core.pytorch.user_warnings import warn_caller
 
-__all__ = ["UncoveredParametersWarning", "build_configured", "build_optimizers"]
+__all__ = ["build_configured", "build_optimizers"]
 
 _MOST_LISTED = 10
 _log = logging.getLogger(__name__)
-
-
-class UncoveredParametersWarning(OptimWarning):
-    """Trainable parameters that no configured component has will not be trained."""
 
 
 def build_optimizers(
@@ -170,7 +166,7 @@ def _assembled(
     for name, optimizer in optimizers.items():
         component = trained[name]
         if as_found:
-            optimizer.param_groups[0].setdefault(NAMES, component.parameters.names_of(component.tensors))
+            optimizer.param_groups[0].setdefault(PARAM_NAMES, component.parameters.names_of(component.tensors))
         else:
             name_parameters(optimizer, parameters[name])
         match_loaded_state(optimizer)

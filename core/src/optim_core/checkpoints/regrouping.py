@@ -7,10 +7,10 @@ from itertools import chain
 from typing import Any
 
 from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
-from optim_core.configuration.group_rules import NAMES
-from optim_core.optimizer.parameter_names import has_state_by_order
+from optim_core.optimizer.parameter_names import PARAM_NAMES
 from optim_core.optimizer.schedule_state import SCHEDULER, same_value
 from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
+from optim_core.optimizer.state_matching import has_state_by_order
 
 __all__ = ["aligned", "is_regrouped", "layout_of"]
 
@@ -83,8 +83,8 @@ def aligned(
             return payload, apart
         merged["params"] = [saved_groups[g]["params"][i] for g, i in places]
         # They are matched by now; the names are this optimizer's.
-        merged.pop(NAMES, None)
-        groups.append({**merged, NAMES: own[NAMES]} if NAMES in own else merged)
+        merged.pop(PARAM_NAMES, None)
+        groups.append({**merged, PARAM_NAMES: own[PARAM_NAMES]} if PARAM_NAMES in own else merged)
         options.append(_merged([initial[g] for g in sources], current[index]))
     result = {**payload, "state": {**state, "param_groups": groups}, "initial_options": options, "parameters": ours}
     if "training_weights" in payload:
@@ -114,7 +114,7 @@ def _merged(sources: Sequence[Mapping[str, Any]], current: Mapping[str, Any]) ->
 
 def _rewritten_by(optimizer: Any, state: Mapping[str, Any]) -> set[str]:
     """What follows from other things in the groups."""
-    rewritten = {"params", NAMES}
+    rewritten = {"params", PARAM_NAMES}
     if isinstance(optimizer, ScheduledOptimizer):
         return rewritten | {"lr", *optimizer.schedule.options_at(0, optimizer.schedule.peak_lr)}
     # A wrapper around one, whose schedule isn't known: PyTorch's own drive these.

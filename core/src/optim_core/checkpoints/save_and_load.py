@@ -25,17 +25,14 @@ from optim_core.checkpoints.comparison import (
 from optim_core.checkpoints.files import Contents, read, writing
 from optim_core.checkpoints.regrouping import aligned, is_regrouped, layout_of
 from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
-from optim_core.components.lookup import Models, is_sharded, named_modules_of
-from optim_core.errors import CheckpointMismatchError, OptimWarning, Problem
+from optim_core.components.lookup import Models, named_modules_of
+from optim_core.errors import CheckpointMismatchError, Problem, ResumeWarning
 from optim_core.optimizer.evaluation_weights import has_modes, in_training_mode
 from optim_core.optimizer.schedule_state import SCHEDULER, OnMismatch
 from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
+from optim_core.pytorch.sharding import is_sharded
 
-__all__ = ["ResumeWarning", "load_checkpoint", "save_checkpoint"]
-
-
-class ResumeWarning(OptimWarning):
-    """A run continues under a configuration that differs from the checkpoint's."""
+__all__ = ["load_checkpoint", "save_checkpoint"]
 
 
 def save_checkpoint(

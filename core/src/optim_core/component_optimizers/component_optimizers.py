@@ -19,8 +19,8 @@ from optim_core.configuration.reading import ComponentSpec
 from optim_core.errors import EvaluationModeError, StateMismatchError
 from optim_core.optimizer.evaluation_weights import evaluation_weights, has_modes, in_training_mode
 from optim_core.optimizer.group_options import plain_number
-from optim_core.optimizer.parameter_names import matched_state, renamed
 from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
+from optim_core.optimizer.state_matching import matched_state, renamed
 from optim_core.parameter_groups.assignment import (
     NUMERIC_COLUMNS,
     GroupAssignment,

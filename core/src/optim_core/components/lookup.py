@@ -13,8 +13,9 @@ from torch.nn.parameter import is_lazy
 from optim_core.arguments.spelling import nearest
 from optim_core.components.module_parameters import NamedParameters, all_distinct, parameters_of, walks_as_usual
 from optim_core.errors import Problem
+from optim_core.pytorch.wrappers import unwrapped
 
-__all__ = ["Component", "ComponentSource", "FoundComponents", "is_sharded", "named_modules_of", "size_of", "unwrapped"]
+__all__ = ["Component", "ComponentSource", "FoundComponents", "Models", "named_modules_of", "size_of"]
 
 Models = nn.Module | Mapping[str, nn.Module]
 """What is trained: modules by component, or one module whose submodules are the components."""
@@ -202,23 +203,6 @@ def named_modules_of(models: Models) -> dict[str, nn.Module]:
         if not isinstance(module, nn.Module):
             raise TypeError(f"models[{name!r}] must be a torch.nn.Module, not {type(module).__name__}")
     return {name: unwrapped(module) for name, module in models.items()}
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The module that was wrapped for data-parallel training or compilation, or the module itself."""
-    while True:
-        if isinstance(module, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-            module = module.module
-        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
-            # torch.compile(module) has no public name for what it wraps.
-            module = inner
-        else:
-            return module
-
-
-def is_sharded(tensor: Tensor) -> bool:
-    """Whether a tensor is one over several processes (PyTorch's DTensor), each of which has a part."""
-    return hasattr(tensor, "to_local")
 
 
 def _has_trainable(module: nn.Module, done: set[nn.Module]) -> bool:

@@ -11,28 +11,25 @@ from typing import Any
 
 from optim_core.arguments.spelling import nearest
 from optim_core.errors import Problem
+from optim_core.optimizer.parameter_names import PARAM_NAMES
 
 __all__ = [
     "CONDITIONS",
     "EFFECTS",
-    "NAMES",
     "NO_OPTIONS",
     "GroupEntry",
     "GroupRule",
     "PolicyUse",
     "number_in",
     "read_group_entries",
-    "written_name",
 ]
 
 CONDITIONS = ("match", "ndim", "type")
 EFFECTS = ("lr_scale", "freeze")
 KEY = "param_groups"
-NAMES = "param_names"
-NO_OPTIONS = ("params", NAMES)
+NO_OPTIONS = ("params", PARAM_NAMES)
 """What a parameter group has that is no option."""
 
-_COMPILED = re.compile(r"(^|\.)_orig_mod\.")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -195,8 +192,3 @@ def number_in(value: object) -> float | None:
         return float(value)  # type: ignore[arg-type]
     except OverflowError:
         return math.inf
-
-
-def written_name(name: str) -> str:
-    """A parameter's name as a person writes it: without what torch.compile puts into it."""
-    return _COMPILED.sub(r"\1", name)

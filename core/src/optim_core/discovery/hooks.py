@@ -17,8 +17,7 @@ import pluggy
 from optim_core.discovery import hook_specifications
 from optim_core.discovery.entries import DISABLE_VARIABLE, HOOKS_GROUP, FactoryEntry, find_entries
 from optim_core.discovery.hook_specifications import PROJECT, hookimpl, hookspec, optim_build, optim_param_groups
-from optim_core.errors import OptimWarning
-from optim_core.parameter_groups.policies import CorePolicies
+from optim_core.errors import HookLoadWarning
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from optim_core.factories.factory import OptimizerFactory
 
 __all__ = [
-    "HookLoadWarning",
     "asking_policy",
     "hook_manager",
     "hookimpl",
@@ -40,10 +38,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-
-
-class HookLoadWarning(OptimWarning):
-    """A distribution's hooks can't be used; everything else goes on without them."""
 
 
 class _Defaults:
@@ -60,7 +54,7 @@ class _Defaults:
         # Only where something is built: this module is imported without torch.
         from torch.optim import Optimizer
 
-        from optim_core.optimizer.parameter_names import match_loaded_state
+        from optim_core.optimizer.state_matching import match_loaded_state
 
         optimizer = factory.build(params)
         # A wrapper that another implementation puts around it may have it load its state.
@@ -97,10 +91,10 @@ def hook_manager() -> pluggy.PluginManager:
 
 def only_default(hook: pluggy.HookCaller) -> bool:
     """Whether the core's own implementations of a hook are the only ones."""
-    return _OWN.issuperset([type(implementation.plugin) for implementation in hook.get_hookimpls()])
+    return _OWN.issuperset([implementation.plugin_name for implementation in hook.get_hookimpls()])
 
 
-_OWN = frozenset({_Defaults, CorePolicies})
+_OWN = frozenset({"optim-core", "optim-core:policies"})
 
 
 def policies_by_name(manager: pluggy.PluginManager) -> Mapping[str, Sequence[object]]:
@@ -133,7 +127,6 @@ def _bare_manager() -> pluggy.PluginManager:
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hook_specifications)
     manager.register(_Defaults(), name="optim-core")
-    manager.register(CorePolicies(), name="optim-core policies")
     return manager
 
 

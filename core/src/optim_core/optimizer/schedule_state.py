@@ -13,8 +13,8 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from optim_core.components.lookup import is_sharded
 from optim_core.errors import StateMismatchError
+from optim_core.pytorch.sharding import is_sharded
 from optim_core.schedules.schedule import Schedule
 
 __all__ = [

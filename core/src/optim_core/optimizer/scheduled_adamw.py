@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
-from optim_core.components.lookup import is_sharded
 from optim_core.errors import InvalidArgumentsError, Problem
 from optim_core.optimizer.device_schedule import is_capturing
 from optim_core.optimizer.schedule_state import OnMismatch
 from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
 from optim_core.pytorch.fused_adamw import TensorLists, update_fused
+from optim_core.pytorch.sharding import is_sharded
 from optim_core.schedules.schedule import Schedule
 
 if TYPE_CHECKING:

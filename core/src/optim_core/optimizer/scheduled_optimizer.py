@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args, overload
 import torch
 from torch import Tensor
 
-from optim_core.errors import InvalidArgumentsError, OptimWarning, Problem
+from optim_core.errors import InvalidArgumentsError, Problem, ScheduleWarning
 from optim_core.optimizer.device_schedule import DeviceSchedule, is_capturing
 from optim_core.optimizer.group_options import (
     adopt,
@@ -28,8 +28,8 @@ from optim_core.optimizer.group_options import (
     write,
     written_value,
 )
-from optim_core.optimizer.parameter_names import matched_by_name, names_for_group
 from optim_core.optimizer.schedule_state import PEAK, SCHEDULER, STEP, LoadPlan, OnMismatch, plan_load, shape_of
+from optim_core.optimizer.state_matching import matched_by_name, names_for_group
 from optim_core.pytorch.compilation import keep_uncompiled
 from optim_core.pytorch.dry_step import is_dry_step
 from optim_core.pytorch.step_hooks import without_hooks
@@ -39,14 +39,10 @@ from optim_core.schedules.schedule import Schedule
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT, StateDict
 
-__all__ = ["ScheduleWarning", "ScheduledOptimizer"]
+__all__ = ["ScheduledOptimizer"]
 
 # Options of groups that say by which of PyTorch's implementations a step is made.
 _WAYS = ("capturable", "foreach", "fused")
-
-
-class ScheduleWarning(OptimWarning):
-    """A schedule is not what someone may believe: it is past its end, overwritten, or was changed."""
 
 
 class ScheduledOptimizer(torch.optim.Optimizer):

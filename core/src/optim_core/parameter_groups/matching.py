@@ -12,8 +12,9 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from optim_core.arguments.spelling import nearest
 from optim_core.components.lookup import Component
-from optim_core.configuration.group_rules import CONDITIONS, GroupRule, written_name
+from optim_core.configuration.group_rules import CONDITIONS, GroupRule
 from optim_core.errors import Problem
+from optim_core.optimizer.parameter_names import written_name
 
 __all__ = ["Places"]
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optim_core.components.lookup import Component
-from optim_core.configuration.group_rules import NAMES
 from optim_core.configuration.reading import ComponentSpec
 from optim_core.errors import Problem
 from optim_core.factories.factory import OptimizerFactory, problems_of_build
 from optim_core.optimizer.group_options import own_copy, plain_number, rate_option_of
+from optim_core.optimizer.parameter_names import PARAM_NAMES
 from optim_core.parameter_groups.matching import Places
 from optim_core.parameter_groups.options import comparable, converted_options, same_option
 from optim_core.parameter_groups.rule_effects import Setting, settings_of, settings_of_rules
@@ -82,7 +82,7 @@ def chosen_groups(given: Iterable[Any]) -> ChosenGroups:
         if params is None or isinstance(params, (set, frozenset)):
             raise ValueError(f"a group must have a list of 'params', not {type(params).__name__}")
         listed = [params] if isinstance(params, Tensor) else list(params)
-        own = group.pop(NAMES, None) or [item[0] if isinstance(item, tuple) else None for item in listed]
+        own = group.pop(PARAM_NAMES, None) or [item[0] if isinstance(item, tuple) else None for item in listed]
         group["params"] = [item[1] if isinstance(item, tuple) else item for item in listed]
         pairs = zip(group["params"], own, strict=True)
         names.update((id(parameter), name) for parameter, name in pairs if name is not None)

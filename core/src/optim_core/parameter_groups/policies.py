@@ -1,20 +1,21 @@
-"""The core's own named policies, which take part through the hook that everybody's do."""
+"""The core's own named policies, which come in through its entry point in `optim.hooks`, as anybody's do."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from optim_core.configuration.group_rules import number_in, written_name
+from optim_core.configuration.group_rules import number_in
 from optim_core.discovery.hook_specifications import hookimpl
+from optim_core.optimizer.parameter_names import written_name
 from optim_core.parameter_groups.module_layers import layers_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["CorePolicies"]
+__all__ = ["POLICIES", "layer_decay", "no_weight_decay", "optim_param_groups"]
 
 
 def no_weight_decay(module: nn.Module, argument: Any) -> list[dict[str, Any]]:
@@ -70,17 +71,14 @@ def layer_decay(module: nn.Module, argument: Any) -> list[dict[str, Any]]:
     ]
 
 
-class CorePolicies:
-    """The policies `no_weight_decay` and `layer_decay`, as anybody's plugin offers its own."""
+_POLICIES = {"layer_decay": layer_decay, "no_weight_decay": no_weight_decay}
+POLICIES = tuple(_POLICIES)
 
-    POLICIES: ClassVar[Sequence[str]] = ("layer_decay", "no_weight_decay")
 
-    @staticmethod
-    @hookimpl
-    def optim_param_groups(module: nn.Module, policy: str | None, argument: Any) -> list[dict[str, Any]] | None:
-        """The groups of these policies, and nothing where none of them is asked for."""
-        made_by = {"layer_decay": layer_decay, "no_weight_decay": no_weight_decay}
-        return made_by[policy](module, argument) if policy in made_by else None
+@hookimpl
+def optim_param_groups(module: nn.Module, policy: str | None, argument: Any) -> list[dict[str, Any]] | None:
+    """The groups of these policies, and nothing where none of them is asked for."""
+    return _POLICIES[policy](module, argument) if policy in _POLICIES else None
 
 
 def _listed_names(module: nn.Module, prefix: str, seen: set[nn.Module]) -> Iterator[str]:

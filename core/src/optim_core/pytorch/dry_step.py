@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optim_core.components.lookup import is_sharded
+from optim_core.pytorch.sharding import is_sharded
 
 __all__ = ["is_dry_step"]
 

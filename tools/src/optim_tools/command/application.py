@@ -97,7 +97,7 @@ def check_command(config: Path, model: str | None, verbose: bool, as_json: bool)
     With --model, a table says which parameters are in which group, and which rule decided it. Notes say what is
     legal but surprising; they don't change the exit status.
     """
-    from optim_core.errors import ConfigurationError
+    from optim_core import ConfigurationError
     from optim_tools.command.configuration_file import UnreadableConfiguration, read_file
 
     if verbose and model is None:

@@ -9,20 +9,32 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim import Optimizer
 
-from optim_core.building.build_optimizers import build_configured
-from optim_core.building.component_factories import component_factories
-from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
-from optim_core.components.lookup import Models
-from optim_core.configuration.reading import Configuration, in_order
-from optim_core.discovery.hooks import hook_manager
-from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
-from optim_core.errors import ConfigurationError, InvalidArgumentsError, Problem, in_one_line
-from optim_core.factories.factory import OptimizerFactory
-from optim_core.optimizer.group_options import finite_number
-from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
-from optim_core.parameter_groups.assignment import NUMERIC_COLUMNS, GroupAssignment, group_rows, parameter_rows
-from optim_core.parameter_groups.planning import option_notes, option_problems
-from optim_core.parameter_groups.rule_effects import policy_problems
+from optim_core import (
+    OPTIMIZER_BUILDER_REGISTRY,
+    ComponentOptimizers,
+    ConfigurationError,
+    GroupAssignment,
+    InvalidArgumentsError,
+    OptimizerFactory,
+    Problem,
+    ScheduledOptimizer,
+    hook_manager,
+)
+from optim_core.for_tools import (
+    NUMERIC_COLUMNS,
+    Configuration,
+    Models,
+    build_configured,
+    component_factories,
+    finite_number,
+    group_rows,
+    in_one_line,
+    in_order,
+    option_notes,
+    option_problems,
+    parameter_rows,
+    policy_problems,
+)
 from optim_tools.command.configuration_file import located, problem_document
 from optim_tools.command.model import build_model
 from optim_tools.command.plugins import import_factories, patience, quiet_log

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optim_core.arguments.spelling import nearest
+from optim_core.for_tools import nearest
 from optim_tools.command.failures import CommandError
 from optim_tools.command.report import print_rows
 from optim_tools.conformance.check import Check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
+from optim_core import OPTIMIZER_BUILDER_REGISTRY
 
 __all__ = ["SHELLS", "FileOrKey", "Key", "completion_script"]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optim_core.arguments.spelling import nearest
-from optim_core.configuration.reading import Configuration, read_configuration
-from optim_core.errors import Problem
+from optim_core import Problem
+from optim_core.for_tools import Configuration, nearest, read_configuration
 from optim_tools.command.failures import CommandError
 
 if TYPE_CHECKING:

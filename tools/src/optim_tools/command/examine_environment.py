@@ -10,8 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optim_core.discovery.entries import DISABLE_VARIABLE, FACTORIES_GROUP, HOOKS_GROUP, FactoryEntry, find_entries
-from optim_core.discovery.registry import contested_keys, is_well_formed
+from optim_core import FactoryEntry
+from optim_core.for_tools import (
+    DISABLE_VARIABLE,
+    FACTORIES_GROUP,
+    HOOKS_GROUP,
+    contested_keys,
+    find_entries,
+    is_well_formed,
+)
 from optim_tools.command.report import print_rows, printable
 from optim_tools.inspection.isolation import Examination, examine_all, examine_torch
 from optim_tools.inspection.requirements import installed_from, installed_version, requirement_faults

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from optim_core.errors import in_one_line
+from optim_core.for_tools import in_one_line
 from optim_tools.command.report import kept_for_reports, printable
 
 __all__ = ["Command", "CommandError", "CommandGroup"]
@@ -79,7 +79,7 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            from optim_core.arguments.spelling import nearest  # only a mistake needs it
+            from optim_core.for_tools import nearest  # only a mistake needs it
 
             names = self.list_commands(ctx)
             near = nearest(args[0], names)

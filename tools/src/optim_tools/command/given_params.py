@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optim_core.configuration.reading import read_value
-from optim_core.errors import ConfigurationError, InvalidArgumentsError
-from optim_core.factories.factory import OptimizerFactory, construct_factory
+from optim_core import ConfigurationError, InvalidArgumentsError, OptimizerFactory
+from optim_core.for_tools import construct_factory, read_value
 from optim_tools.command.configuration_file import refusal
 from optim_tools.command.failures import CommandError
 from optim_tools.command.key_factory import command_line

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optim_core.arguments.signatures import signature_of
-from optim_core.discovery.entries import FactoryEntry
-from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
-from optim_core.errors import (
+from optim_core import (
+    OPTIMIZER_BUILDER_REGISTRY,
     DuplicateOptimizerError,
+    FactoryEntry,
     FactoryLoadError,
     InvalidFactoryError,
     UnknownOptimizerError,
 )
+from optim_core.for_tools import signature_of
 from optim_tools.command.failures import CommandError
 from optim_tools.command.plugins import patience
 from optim_tools.inspection.yaml_text import yaml_text

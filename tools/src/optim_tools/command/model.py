@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from optim_core.components.lookup import Models, named_modules_of
-from optim_core.errors import in_one_line
+from optim_core.for_tools import Models, in_one_line, named_modules_of
 from optim_tools.command.failures import CommandError
 from optim_tools.command.object_reference import referenced_object
 

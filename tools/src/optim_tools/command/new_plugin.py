@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import importlib_metadata
 
-from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
+from optim_core import OPTIMIZER_BUILDER_REGISTRY
 from optim_tools.command.failures import CommandError
 from optim_tools.command.report import printable
 from optim_tools.scaffolding.author import PLACEHOLDER, Author, author_from_git

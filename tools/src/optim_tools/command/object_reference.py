@@ -7,8 +7,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from optim_core.arguments.spelling import nearest
-from optim_core.errors import in_one_line
+from optim_core.for_tools import in_one_line, nearest
 from optim_tools.command.failures import CommandError
 
 __all__ = ["referenced_object"]

@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optim_core.arguments.spelling import nearest
-from optim_core.building.component_factories import component_factories
-from optim_core.configuration.reading import in_order
-from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
-from optim_core.errors import ConfigurationError, UnknownOptimizerError
-from optim_core.factories.factory import OptimizerFactory, effective_params
+from optim_core import OPTIMIZER_BUILDER_REGISTRY, ConfigurationError, OptimizerFactory, UnknownOptimizerError
+from optim_core.for_tools import component_factories, effective_params, in_order, nearest
 from optim_tools.command.configuration_file import SUFFIXES, no_such_file, read_file, refusal
 from optim_tools.command.failures import CommandError
 from optim_tools.command.given_params import constructed, given_params

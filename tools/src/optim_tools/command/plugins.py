@@ -8,8 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
-from optim_core.errors import OptimError
+from optim_core import OPTIMIZER_BUILDER_REGISTRY, OptimError
 
 __all__ = ["import_factories", "patience", "quiet_log"]
 

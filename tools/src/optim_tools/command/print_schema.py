@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY, contested_keys
+from optim_core import OPTIMIZER_BUILDER_REGISTRY
+from optim_core.for_tools import contested_keys
 from optim_tools.command.key_factory import key_factory
 from optim_tools.command.report import warn
 from optim_tools.inspection.isolation import examine_all

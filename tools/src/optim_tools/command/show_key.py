@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from optim_core.discovery.entries import FactoryEntry
+from optim_core import FactoryEntry
 from optim_tools.command.key_factory import command_line, key_factory
 from optim_tools.inspection.argument_schemas import as_json
 from optim_tools.inspection.description import ArgumentDescription, FactoryDescription, describe

@@ -18,7 +18,8 @@ from dataclasses import asdict
 from io import TextIOWrapper
 from typing import Any
 
-from optim_core.errors import InvalidArgumentsError, in_one_line
+from optim_core import InvalidArgumentsError
+from optim_core.for_tools import in_one_line
 from optim_tools.command.check_selection import selected_checks
 from optim_tools.command.configuration_file import refusal
 from optim_tools.command.failures import CommandError

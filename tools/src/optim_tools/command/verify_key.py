@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
+from optim_core import OPTIMIZER_BUILDER_REGISTRY
 from optim_tools.command.given_params import given_params
 from optim_tools.command.isolated_checks import CheckResult, IsolatedChecks
 from optim_tools.command.key_factory import imported_factory

@@ -7,7 +7,7 @@
 ...     factory = "lion"
 """
 
-from optim_core.factories.claims import Claims
+from optim_core import Claims
 from optim_tools.conformance.check import Check
 from optim_tools.conformance.checks import CHECKS
 from optim_tools.conformance.pytest_front_end import OptimizerConformance, conformance_checks

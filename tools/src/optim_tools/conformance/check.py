@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from optim_core.errors import in_one_line
+from optim_core.for_tools import in_one_line
 
 if TYPE_CHECKING:
     from optim_tools.conformance.subject import Subject

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from optim_core.factories.claims import Claims
+from optim_core import Claims
 from optim_tools.conformance.check import Check
 from optim_tools.conformance.checks import CHECKS
 from optim_tools.conformance.subject import Subject

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from optim_core.arguments.signatures import signature_of
-from optim_core.discovery.entries import FactoryEntry
-from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
-from optim_core.errors import InvalidArgumentsError, Problem, in_one_line
-from optim_core.factories.claims import Claims
-from optim_core.factories.factory import OptimizerFactory, construct_factory, effective_params
-from optim_core.optimizer.evaluation_weights import has_modes
-from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
+from optim_core import (
+    OPTIMIZER_BUILDER_REGISTRY,
+    Claims,
+    FactoryEntry,
+    InvalidArgumentsError,
+    OptimizerFactory,
+    Problem,
+    ScheduledOptimizer,
+)
+from optim_core.for_tools import construct_factory, effective_params, has_modes, in_one_line, signature_of
 from optim_tools.conformance.check import NotApplicable
 from optim_tools.inspection.example import example_params
 

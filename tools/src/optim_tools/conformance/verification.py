@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from optim_core.arguments.spelling import nearest
-from optim_core.errors import InvalidArgumentsError, Problem
+from optim_core import InvalidArgumentsError, Problem
+from optim_core.for_tools import nearest
 from optim_tools.conformance.check import Check, Deviation, NotApplicable
 from optim_tools.conformance.checks import CHECKS
 from optim_tools.conformance.subject import Subject

@@ -12,7 +12,7 @@ import pydantic
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticSerializationError, core_schema, to_jsonable_python
 
-from optim_core.arguments.signatures import signature_of, type_adapter
+from optim_core.for_tools import signature_of, type_adapter
 
 __all__ = ["UNWRITABLE", "argument_schemas", "as_json"]
 

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
-from optim_core.arguments.validation import notes_on
-from optim_core.configuration.reading import ComponentSpec, Configuration, in_order
-from optim_core.discovery.registry import OptimizerRegistry
-from optim_core.errors import Problem, in_one_line
-from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
+from optim_core import ComponentSpec, OptimizerRegistry, Problem, ScheduledOptimizer
+from optim_core.for_tools import Configuration, in_one_line, in_order, notes_on
 from optim_tools.inspection.curves import peak_step
 
 __all__ = ["configuration_notes"]

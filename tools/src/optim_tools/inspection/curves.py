@@ -13,11 +13,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from optim_core.errors import OptimError, in_one_line
-from optim_core.factories.factory import OptimizerFactory
-from optim_core.optimizer.schedule_state import PEAK
-from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
-from optim_core.schedules.schedule import Schedule
+from optim_core import OptimError, OptimizerFactory, Schedule, ScheduledOptimizer
+from optim_core.for_tools import PEAK, in_one_line
 from optim_tools.inspection.dummy_steps import Track, numbers_of, recorded_steps
 from optim_tools.inspection.trial import trial_optimizer
 from optim_tools.inspection.turning_points import chosen_steps, first_highest

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optim_core.arguments.signatures import defaults_of, signature_of
-from optim_core.arguments.validation import rules_of
+from optim_core.for_tools import defaults_of, rules_of, signature_of
 from optim_tools.inspection.argument_schemas import UNWRITABLE, argument_schemas
 from optim_tools.inspection.docstrings import documentation_of
 from optim_tools.inspection.yaml_text import yaml_text

@@ -15,7 +15,7 @@ import pydantic
 from docstring_parser.attrdoc import add_attribute_docstrings
 from docstring_parser.common import Docstring
 
-from optim_core.arguments.signatures import signature_of
+from optim_core.for_tools import signature_of
 
 __all__ = ["Documentation", "documentation_of"]
 

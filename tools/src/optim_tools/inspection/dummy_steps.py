@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from optim_core.optimizer.evaluation_weights import has_modes
-from optim_core.optimizer.group_options import plain_number
+from optim_core.for_tools import has_modes, plain_number
 
 __all__ = ["Record", "Track", "numbers_of", "recorded_steps"]
 

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from optim_core.discovery.entries import HOOKS_GROUP, find_entries
-from optim_core.discovery.registry import load_factory
-from optim_core.errors import OptimError, in_one_line
+from optim_core import OptimError
+from optim_core.for_tools import HOOKS_GROUP, find_entries, in_one_line, load_factory
 from optim_tools.inspection.processes import private_output
 
 __all__ = ["TORCH", "examine"]
@@ -30,7 +29,7 @@ def examine(group: str, key: str, distribution: str, value: str) -> dict[str, An
     if not found:
         return {"problem": "it is no longer installed"}
     if group == HOOKS_GROUP:
-        from optim_core.discovery.hooks import problem_of_hooks  # with pluggy, which factories don't need
+        from optim_core.for_tools import problem_of_hooks  # with pluggy, which factories don't need
 
         problem = problem_of_hooks(found[0])
         return {"problem": problem}
@@ -43,7 +42,7 @@ def examine(group: str, key: str, distribution: str, value: str) -> dict[str, An
 
 def _examine_factory(target: type) -> dict[str, Any]:
     # After the import of the plugin: what it takes is known only then to be of any use.
-    from optim_core.arguments.signatures import signature_of
+    from optim_core.for_tools import signature_of
     from optim_tools.inspection.description import describe
     from optim_tools.inspection.json_schema import factory_schema
 
@@ -65,7 +64,7 @@ def _examine_factory(target: type) -> dict[str, Any]:
 
 
 def _problem_of(target: type, params: Any, what: str) -> str | None:
-    from optim_core.factories.factory import construct_factory
+    from optim_core.for_tools import construct_factory
     from optim_tools.inspection.trial import trial_optimizer  # with torch, which the plugin has imported nearly always
 
     try:

@@ -8,10 +8,8 @@ from typing import Any
 
 import yaml
 
-from optim_core.arguments.signatures import signature_of
-from optim_core.arguments.validation import validate_arguments
-from optim_core.errors import InvalidArgumentsError, Problem
-from optim_core.factories.factory import construct_factory
+from optim_core import InvalidArgumentsError, Problem
+from optim_core.for_tools import construct_factory, signature_of, validate_arguments
 from optim_tools.inspection.argument_schemas import argument_schemas
 from optim_tools.inspection.yaml_text import yaml_text
 

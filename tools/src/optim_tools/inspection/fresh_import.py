@@ -15,9 +15,8 @@ import tempfile
 import traceback
 from dataclasses import dataclass
 
-from optim_core.discovery.entries import FACTORIES_GROUP, FactoryEntry, find_entries
-from optim_core.discovery.registry import load_factory
-from optim_core.errors import OptimError, in_one_line
+from optim_core import FactoryEntry, OptimError
+from optim_core.for_tools import FACTORIES_GROUP, find_entries, in_one_line, load_factory
 from optim_tools.inspection.processes import hanging_place, how_it_ended, read_text
 
 __all__ = ["FreshImport", "import_freshly"]

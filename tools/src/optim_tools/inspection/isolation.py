@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from optim_core.discovery.entries import FactoryEntry
+from optim_core import FactoryEntry
 from optim_tools.inspection import examination
 from optim_tools.inspection.processes import Processes, hanging_place, how_it_ended, read_text
 

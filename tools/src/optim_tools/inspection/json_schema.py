@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from optim_core.arguments.signatures import defaults_of, signature_of
-from optim_core.arguments.validation import rules_of
+from optim_core.for_tools import defaults_of, rules_of, signature_of
 from optim_tools.inspection.argument_schemas import argument_schemas, as_json
 from optim_tools.inspection.docstrings import documentation_of
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
-from optim_core.components.lookup import Component, ComponentSource, Models, size_of
+from optim_core import ComponentOptimizers
+from optim_core.for_tools import Component, ComponentSource, Models, size_of
 
 __all__ = ["Owner", "Ownership", "ownership"]
 

@@ -13,7 +13,7 @@ import importlib_metadata
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
-from optim_core.errors import in_one_line
+from optim_core.for_tools import in_one_line
 
 __all__ = ["RequirementFault", "installed_from", "installed_version", "requirement_faults"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from optim_core.factories.factory import OptimizerFactory
+from optim_core import OptimizerFactory
 
 __all__ = ["trial_optimizer"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic_core import to_jsonable_python
 
-from optim_core.arguments.validation import has_exponent
+from optim_core.for_tools import has_exponent
 
 __all__ = ["configuration_yaml", "yaml_text"]
 

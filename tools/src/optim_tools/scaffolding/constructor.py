@@ -9,8 +9,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from optim_core.arguments.signatures import signature_of
-from optim_core.errors import OptimError
+from optim_core import OptimError
+from optim_core.for_tools import signature_of
 
 __all__ = ["ConstructorArgument", "NotWrappableError", "constructor_arguments", "require_optimizer_class"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
-from optim_core.factories.claims import Claims
+from optim_core import Claims
 from optim_tools.scaffolding.wrapping import Findings
 
 __all__ = ["Seen", "denied", "differing", "findings_of", "optimistic"]

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 import importlib_metadata
 
-from optim_core.discovery.entries import FACTORIES_GROUP, find_entries
-from optim_core.discovery.registry import is_well_formed
-from optim_core.errors import OptimError
+from optim_core import OptimError
+from optim_core.for_tools import FACTORIES_GROUP, find_entries, is_well_formed
 from optim_tools.inspection.yaml_text import yaml_text
 
 __all__ = ["InvalidNameError", "PluginNames", "names_of"]

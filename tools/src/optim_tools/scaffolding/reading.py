@@ -19,7 +19,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from optim_core.arguments.signatures import signature_of, type_adapter
+from optim_core.for_tools import signature_of, type_adapter
 from optim_tools.inspection.docstrings import Documentation, documentation_of
 from optim_tools.inspection.example import example_params, refusal
 from optim_tools.scaffolding.annotations import UNKNOWN, annotation_source, inferred_source

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optim_core.errors import InvalidArgumentsError, in_one_line
-from optim_core.factories.factory import effective_params
+from optim_core import InvalidArgumentsError
+from optim_core.for_tools import effective_params, in_one_line
 from optim_tools.conformance.check import Deviation, check
 from optim_tools.conformance.comparison import difference, moved, snapshot, weights_difference
 from optim_tools.conformance.small_problem import Training, fill

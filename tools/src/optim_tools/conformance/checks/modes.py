@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from optim_core.errors import in_one_line
-from optim_core.optimizer.evaluation_weights import evaluation_weights
+from optim_core import evaluation_weights
+from optim_core.for_tools import in_one_line
 from optim_tools.conformance.check import Deviation, NotApplicable, check
 from optim_tools.conformance.comparison import difference, empty_entries, moved, snapshot, weights_difference
 from optim_tools.conformance.continuation import Moment, course, parting

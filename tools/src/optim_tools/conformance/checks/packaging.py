@@ -12,9 +12,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from optim_core import __version__
-from optim_core.discovery.entries import FACTORIES_GROUP, FactoryEntry, find_entries
-from optim_core.discovery.registry import contested_keys, is_well_formed
+from optim_core import FactoryEntry, __version__
+from optim_core.for_tools import FACTORIES_GROUP, contested_keys, find_entries, is_well_formed
 from optim_tools.conformance.check import Deviation, NotApplicable, check
 from optim_tools.conformance.subject import Subject
 from optim_tools.inspection.core_requirement import core_requirement

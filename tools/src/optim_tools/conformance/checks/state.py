@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optim_core.errors import in_one_line
-from optim_core.optimizer.schedule_state import SCHEDULER
+from optim_core.for_tools import SCHEDULER, in_one_line
 from optim_tools.conformance.check import Deviation, NotApplicable, check
 from optim_tools.conformance.comparison import difference, snapshot, without_counters
 from optim_tools.conformance.continuation import course, parting

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from optim_core.errors import in_one_line
+from optim_core.for_tools import in_one_line
 from optim_tools.conformance.check import Deviation, NotApplicable, check
 from optim_tools.conformance.comparison import difference, empty_entries, snapshot, weights_difference, without_counters
 from optim_tools.conformance.continuation import course, parting

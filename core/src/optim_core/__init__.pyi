@@ -1,0 +1,55 @@
+"""Each public name, and where it is from: for type checkers, and for `__init__.py`, which imports it when used."""
+
+from .arguments.number_types import Beta as Beta
+from .arguments.number_types import Finite as Finite
+from .arguments.number_types import LearningRate as LearningRate
+from .arguments.number_types import NonNegative as NonNegative
+from .arguments.number_types import PeakLearningRate as PeakLearningRate
+from .arguments.number_types import PeakLearningRateOrTensor as PeakLearningRateOrTensor
+from .arguments.number_types import StepCount as StepCount
+from .arguments.number_types import Steps as Steps
+from .arguments.validation import Note as Note
+from .arguments.validation import Rule as Rule
+from .arguments.validation import check_arguments as check_arguments
+from .arguments.validation import validate_fields as validate_fields
+from .building.build_optimizers import build_optimizers as build_optimizers
+from .checkpoints.save_and_load import load_checkpoint as load_checkpoint
+from .checkpoints.save_and_load import save_checkpoint as save_checkpoint
+from .component_optimizers.component_optimizers import ComponentOptimizers as ComponentOptimizers
+from .configuration.group_rules import GroupRule as GroupRule
+from .configuration.group_rules import PolicyUse as PolicyUse
+from .configuration.reading import ComponentSpec as ComponentSpec
+from .discovery.entries import FactoryEntry as FactoryEntry
+from .discovery.hooks import hook_manager as hook_manager
+from .discovery.hooks import hookimpl as hookimpl
+from .discovery.registry import OPTIMIZER_BUILDER_REGISTRY as OPTIMIZER_BUILDER_REGISTRY
+from .discovery.registry import OptimizerRegistry as OptimizerRegistry
+from .errors import CaptureError as CaptureError
+from .errors import CheckpointError as CheckpointError
+from .errors import CheckpointMismatchError as CheckpointMismatchError
+from .errors import ConfigurationError as ConfigurationError
+from .errors import DuplicateOptimizerError as DuplicateOptimizerError
+from .errors import EvaluationModeError as EvaluationModeError
+from .errors import FactoryLoadError as FactoryLoadError
+from .errors import HookLoadWarning as HookLoadWarning
+from .errors import InvalidArgumentsError as InvalidArgumentsError
+from .errors import InvalidFactoryError as InvalidFactoryError
+from .errors import OptimError as OptimError
+from .errors import OptimWarning as OptimWarning
+from .errors import Problem as Problem
+from .errors import ResumeWarning as ResumeWarning
+from .errors import ScheduleWarning as ScheduleWarning
+from .errors import StateMismatchError as StateMismatchError
+from .errors import UncoveredParametersWarning as UncoveredParametersWarning
+from .errors import UnknownOptimizerError as UnknownOptimizerError
+from .factories.claims import Claims as Claims
+from .factories.factory import OptimizerFactory as OptimizerFactory
+from .optimizer.evaluation_weights import evaluation_weights as evaluation_weights
+from .optimizer.schedule_state import OnMismatch as OnMismatch
+from .optimizer.scheduled_adamw import ScheduledAdamW as ScheduledAdamW
+from .optimizer.scheduled_optimizer import ScheduledOptimizer as ScheduledOptimizer
+from .parameter_groups.assignment import GroupAssignment as GroupAssignment
+from .schedules.schedule import Schedule as Schedule
+from .schedules.schedule import WarmupCosine as WarmupCosine
+
+__version__: str
