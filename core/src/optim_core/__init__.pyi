@@ -18,7 +18,7 @@ from .checkpoints.save_and_load import save_checkpoint as save_checkpoint
 from .component_optimizers.component_optimizers import ComponentOptimizers as ComponentOptimizers
 from .configuration.group_rules import GroupRule as GroupRule
 from .configuration.group_rules import PolicyUse as PolicyUse
-from .configuration.reading import ComponentSpec as ComponentSpec
+from .configuration.specifications import ComponentSpec as ComponentSpec
 from .discovery.entries import FactoryEntry as FactoryEntry
 from .discovery.hooks import hook_manager as hook_manager
 from .discovery.hooks import hookimpl as hookimpl
@@ -50,6 +50,6 @@ from .optimizer.scheduled_adamw import ScheduledAdamW as ScheduledAdamW
 from .optimizer.scheduled_optimizer import ScheduledOptimizer as ScheduledOptimizer
 from .parameter_groups.assignment import GroupAssignment as GroupAssignment
 from .schedules.schedule import Schedule as Schedule
-from .schedules.schedule import WarmupCosine as WarmupCosine
+from .schedules.warmup_cosine import WarmupCosine as WarmupCosine
 
 __version__: str

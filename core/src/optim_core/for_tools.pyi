@@ -15,10 +15,10 @@ from .components.lookup import ComponentSource as ComponentSource
 from .components.lookup import Models as Models
 from .components.lookup import named_modules_of as named_modules_of
 from .components.lookup import size_of as size_of
-from .configuration.reading import Configuration as Configuration
-from .configuration.reading import in_order as in_order
 from .configuration.reading import read_configuration as read_configuration
-from .configuration.reading import read_value as read_value
+from .configuration.specifications import Configuration as Configuration
+from .configuration.specifications import in_order as in_order
+from .configuration.yaml_documents import read_value as read_value
 from .discovery.entries import DISABLE_VARIABLE as DISABLE_VARIABLE
 from .discovery.entries import FACTORIES_GROUP as FACTORIES_GROUP
 from .discovery.entries import HOOKS_GROUP as HOOKS_GROUP

@@ -15,7 +15,7 @@ from optim_core.component_optimizers.component_optimizers import ComponentOptimi
 from optim_core.discovery.registry import OptimizerRegistry
 from optim_core.errors import ConfigurationError
 from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
-from optim_core.schedules.schedule import WarmupCosine
+from optim_core.schedules.warmup_cosine import WarmupCosine
 
 
 class SGD:

@@ -125,7 +125,7 @@ def test_a_rate_of_zero_is_none_for_the_whole_schedule(build: Build, net: nn.Mod
 def test_scheduled_adamw_stays_fused_with_rules(registry: OptimizerRegistry, build: Build, net: nn.Module) -> None:
     class Fused:
         def build(self, params: Any) -> torch.optim.Optimizer:
-            from optim_core.schedules.schedule import WarmupCosine
+            from optim_core.schedules.warmup_cosine import WarmupCosine
 
             return ScheduledAdamW(params, schedule=WarmupCosine(peak_lr=0.1, total_steps=8, warmup_steps=2))
 
@@ -142,7 +142,7 @@ def test_any_class_of_pytorchs_may_be_mixed_with_a_schedule(
 
     class Factory:
         def build(self, params: Any) -> torch.optim.Optimizer:
-            from optim_core.schedules.schedule import WarmupCosine
+            from optim_core.schedules.warmup_cosine import WarmupCosine
 
             shape = WarmupCosine(peak_lr=0.1, total_steps=8, warmup_steps=2, start_lr=0.01, end_lr=0.02)
             return ScheduledSGD(params, schedule=shape)

@@ -24,7 +24,7 @@ from rich.console import Console
 from optim_core.arguments.number_types import PeakLearningRate
 from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
 from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
-from optim_core.schedules.schedule import WarmupCosine
+from optim_core.schedules.warmup_cosine import WarmupCosine
 from optim_tools.command import plot_schedules as module
 from optim_tools.command.failures import CommandError
 from optim_tools.command.picture import picture

@@ -12,7 +12,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
-from optim_core.schedules.schedule import WarmupCosine
+from optim_core.schedules.warmup_cosine import WarmupCosine
 from optim_tools.inspection import curves as curves_module
 from optim_tools.inspection.curves import Curve, CurveError, alike, asked_curves, curves_of, peak_step, stepped_curves
 

@@ -18,7 +18,8 @@ from optim_core.building.component_factories import ComponentFactories, componen
 from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
 from optim_core.components.conflicts import claimed_twice, overlaps, shared_parameters
 from optim_core.components.lookup import Component, ComponentSource, FoundComponents, Models
-from optim_core.configuration.reading import Configuration, read_configuration
+from optim_core.configuration.reading import read_configuration
+from optim_core.configuration.specifications import Configuration
 from optim_core.discovery.hooks import hook_manager, only_default
 from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY, OptimizerRegistry
 from optim_core.errors import Problem, UncoveredParametersWarning

@@ -8,7 +8,7 @@ from typing import Any
 
 from optim_core.arguments.signatures import defaults_of
 from optim_core.configuration.group_rules import KEY as GROUPS
-from optim_core.configuration.reading import Configuration
+from optim_core.configuration.specifications import Configuration
 from optim_core.discovery.registry import OptimizerRegistry
 from optim_core.errors import (
     DuplicateOptimizerError,

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from optim_core.arguments.spelling import nearest
 from optim_core.components.lookup import size_of
 from optim_core.configuration.group_rules import NO_OPTIONS
-from optim_core.configuration.reading import ComponentSpec
+from optim_core.configuration.specifications import ComponentSpec
 from optim_core.errors import EvaluationModeError, StateMismatchError
 from optim_core.optimizer.evaluation_weights import evaluation_weights, has_modes, in_training_mode
 from optim_core.optimizer.group_options import plain_number

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from torch.optim import Optimizer
 
 from optim_core.components.lookup import Component
-from optim_core.configuration.reading import Configuration
+from optim_core.configuration.specifications import Configuration
 from optim_core.errors import Problem
 
 __all__ = ["claimed_twice", "overlaps", "shared_parameters"]

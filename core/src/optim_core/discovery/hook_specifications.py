@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch.optim.optimizer import ParamsT
 
-    from optim_core.configuration.reading import ComponentSpec
+    from optim_core.configuration.specifications import ComponentSpec
     from optim_core.factories.factory import OptimizerFactory
 
 __all__ = ["PROJECT", "hookimpl", "hookspec", "optim_build", "optim_param_groups"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor
 
 from optim_core.components.lookup import ComponentSource
-from optim_core.configuration.reading import Configuration
+from optim_core.configuration.specifications import Configuration
 from optim_core.errors import Problem
 from optim_core.parameter_groups.planning import GroupPlan
 

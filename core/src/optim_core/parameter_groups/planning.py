@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optim_core.components.lookup import Component
-from optim_core.configuration.reading import ComponentSpec
+from optim_core.configuration.specifications import ComponentSpec
 from optim_core.errors import Problem
 from optim_core.factories.factory import OptimizerFactory, problems_of_build
 from optim_core.optimizer.group_options import own_copy, plain_number, rate_option_of

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from optim_core.arguments.spelling import nearest
 from optim_core.configuration.group_rules import CONDITIONS, EFFECTS, NO_OPTIONS, GroupRule, PolicyUse, number_in
-from optim_core.configuration.reading import ComponentSpec
+from optim_core.configuration.specifications import ComponentSpec
 from optim_core.discovery.hooks import asking_policy, policies_by_name
 from optim_core.errors import InvalidArgumentsError, Problem
 from optim_core.parameter_groups.matching import Places
