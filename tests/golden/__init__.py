@@ -1,0 +1,1 @@
+"""Golden files: what earlier versions of this project saved, and how training continues from it."""
