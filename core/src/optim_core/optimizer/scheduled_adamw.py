@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
-from torch.nn.parameter import is_lazy
 
 from optim_core.errors import InvalidArgumentsError, Problem
 from optim_core.optimizer.device_schedule import is_capturing
+from optim_core.optimizer.implementation import choose_implementation, names_implementation, use_implementation
 from optim_core.optimizer.schedule_state import OnMismatch
 from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
 from optim_core.pytorch.fused_adamw import TensorLists, update_fused
-from optim_core.pytorch.sharding import is_sharded
 from optim_core.schedules.schedule import Schedule
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
 
 __all__ = ["ScheduledAdamW"]
-
-# Where PyTorch (2.6 and later) has these kernels; it has no public name for the lists.
-_FUSED_DEVICES = frozenset({"cpu", "cuda", "hpu", "mps", "xpu"})
-_FUSED_TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
-_FOREACH_DEVICES = frozenset({"cpu", "cuda", "xpu"})
 
 # What AdamW keeps of each element of a parameter; the last with amsgrad only.
 _AVERAGES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -82,8 +75,7 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
         **options: Any,
     ) -> None:
         super().__init__(params, schedule=schedule, on_mismatch=on_mismatch, initial_step=initial_step, **options)
-        told = (group[name] is not None for group in self.param_groups for name in ("fused", "foreach"))
-        self._chooses = not any(told)
+        self._chooses = not any(map(names_implementation, self.param_groups))
         self._choose()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -97,31 +89,14 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
             InvalidArgumentsError: the group's `lr` isn't a finite number of zero or more.
         """
         super().add_param_group(param_group)
-        added = self.param_groups[-1]
-        if added["fused"] is not None or added["foreach"] is not None:
-            # Whoever decides about one group decides about all.
+        if names_implementation(self.param_groups[-1]):
+            # If one group names its implementation, nothing is chosen for the others either.
             self._chooses = False
         self._choose()
 
     def _choose(self) -> None:
-        if not self._chooses:
-            return
-        fused = all(map(_can_be_fused, self.param_groups))
         # Of parameters that are still to be made nothing is chosen yet.
-        self._is_undecided = not fused and not all(map(_is_definite, self.param_groups))
-        if not self._is_undecided:
-            self._take(fused)
-
-    def _take(self, fused: bool) -> None:
-        for group in self.param_groups:
-            group["fused"] = fused
-            group["foreach"] = not fused and _can_be_foreach(group)
-            if fused or group["capturable"]:
-                continue
-            # Counts of updates that fused kernels keep on a device are read by Python in the others.
-            for state in (self.state.get(p, {}) for p in group["params"]):
-                if "step" in state:
-                    state["step"] = state["step"].cpu()
+        self._is_undecided = self._chooses and not choose_implementation(self)
 
     # What torch.amp.GradScaler asks, before it leaves unscaling and skipping to the kernels. PyTorch has no
     # public name for it, and sets it in the constructor, as if that could say it of all groups.
@@ -219,7 +194,7 @@ class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
                 hint = "Leave fused out, or give the parameter memory of its own with clone()"
                 raise InvalidArgumentsError(type(self).__name__, [Problem("fused", what, hint)])
             self._chooses = False
-            self._take(fused=False)
+            use_implementation(self, fused=False)
         try:
             for parameter, gradient in zip(params, given, strict=True):
                 if gradient is not None and not gradient.is_sparse and _is_dense(parameter):
@@ -244,11 +219,6 @@ def _steps_as_adamw(kind: type) -> bool:
     return {torch.optim.AdamW, torch.optim.Adam}.issuperset(owners)
 
 
-def _is_definite(group: dict[str, Any]) -> bool:
-    """Whether the parameters are what they will be when they are trained."""
-    return not any(p.is_meta or is_lazy(p) for p in group["params"])
-
-
 def _is_dense(tensor: Tensor) -> bool:
     """Whether a tensor's elements are side by side in memory, in whatever order of its dimensions."""
     if tensor.is_contiguous():
@@ -269,32 +239,3 @@ def _put_in_order(parameter: Tensor, state: dict[str, Any]) -> None:
     for name in _AVERAGES:
         if name in state:
             state[name] = _in_order_of(parameter, state[name])
-
-
-def _can_be_fused(group: dict[str, Any]) -> bool:
-    params = group["params"]
-    return (
-        not group["differentiable"]
-        and not any(isinstance(beta, Tensor) for beta in group["betas"])  # which the kernels take as numbers
-        and _are_of_one_kind(params)
-        and _FUSED_TYPES.issuperset({p.dtype for p in params})
-        and (all(map(_is_on_cpu, params)) or _FUSED_DEVICES.issuperset({p.device.type for p in params}))
-    )
-
-
-def _can_be_foreach(group: dict[str, Any]) -> bool:
-    driven_by_tensors = any(isinstance(value, Tensor) for value in (group["lr"], *group["betas"]))
-    return (
-        not group["differentiable"]
-        and (group["capturable"] or not driven_by_tensors)
-        and _are_of_one_kind(group["params"])
-        and _FOREACH_DEVICES.issuperset({p.device.type for p in group["params"]})
-    )
-
-
-def _are_of_one_kind(params: Sequence[Tensor]) -> bool:
-    """Whether parameters are all of PyTorch's own class, or are all sharded over the same processes."""
-    if {Tensor, Parameter}.issuperset(map(type, params)):
-        return True
-    meshes = [getattr(p, "device_mesh", None) for p in params if is_sharded(p)]
-    return len(meshes) == len(params) and all(mesh == meshes[0] for mesh in meshes)
