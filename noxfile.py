@@ -1,13 +1,15 @@
-"""The project's checks. `nox` runs all of them; `nox -l` lists them.
+"""The project's checks. `nox` runs those for the Python that runs it; `nox -l` lists all of them.
 
-OPTIM_TORCH is the requirement that torch is installed by (default: "torch"), for a machine that
-should have a certain build: OPTIM_TORCH="torch==2.13.0" nox. OPTIM_OLDEST_TORCH is the one of the
-session `oldest` (default: the oldest version that the metadata allows).
+What sessions install is pinned by constraints.txt, which `nox -s constraints` writes anew. torch is left out of it:
+OPTIM_TORCH is the requirement that torch is installed by (default: "torch"), for a machine that should have a
+certain build: OPTIM_TORCH="torch==2.13.0" nox. OPTIM_OLDEST_TORCH is the one of the session `oldest` (default: the
+oldest version that the metadata allows).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -29,13 +31,28 @@ if RUNNING not in PYTHONS and sys.version_info >= (3, 11):
     PYTHONS.append(RUNNING)
 TORCH = os.environ.get("OPTIM_TORCH", "torch")
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
+CONSTRAINTS = ROOT / "constraints.txt"
+# What torch brings along is not pinned: it goes with the build.
+WITH_TORCH = re.compile(r"(torch|triton|nvidia|cuda|optim)\b")
 PLUGINS = {
     "adamw-warmup-cosine": "adamw_warmup_cosine_decay",
     "adamw-onecycle": "adamw_cosine_schedule",
     "schedule-free-radam": "schedule_free_radam",
 }
+TOOLS = ["core", "tools"]
+ALL = [*TOOLS, *(f"plugins/{plugin}" for plugin in PLUGINS)]
 OUTSIDER = ROOT / "examples" / "optim-muon"
 OUTSIDER_KEY = "muon_adamw_warmup_cosine"
+IN_PARALLEL = ("--numprocesses=auto", "--dist=loadfile")
+
+nox.options.sessions = [
+    "lint",
+    f"core-{RUNNING}",
+    *(f"plugin-{RUNNING}({plugin})" for plugin in PLUGINS),
+    f"everything-{RUNNING}",
+    f"outsider-{RUNNING}",
+    "types",
+]
 
 
 def group(name: str) -> list[str]:
@@ -45,8 +62,7 @@ def group(name: str) -> list[str]:
 
 def oldest_versions() -> list[str]:
     """What the distributions, their extras and the dependency group `everything` ask for, at its oldest version."""
-    folders = [ROOT, ROOT / "core", *(ROOT / "plugins" / plugin for plugin in PLUGINS)]
-    projects = [nox.project.load_toml(folder / "pyproject.toml")["project"] for folder in folders]
+    projects = [nox.project.load_toml(ROOT / folder / "pyproject.toml")["project"] for folder in [".", *ALL]]
     lists = [[p["dependencies"], *p.get("optional-dependencies", {}).values()] for p in projects]
     stated = {requirement for parts in lists for part in parts for requirement in part} | set(group("everything"))
     oldest = {requirement.replace(">=", "==") for requirement in stated if not requirement.startswith("optim-")}
@@ -59,20 +75,23 @@ def share_torch(session: nox.Session) -> None:
 
     torch is large, so the sessions of a Python share one copy of it.
     """
-    shared = ROOT / ".nox" / f"torch-{session.python}"
+    shared = ROOT / ".nox" / f"torch-{session.python or RUNNING}"
     requirement = shared / "requirement.txt"
     if not requirement.is_file() or requirement.read_text() != TORCH:
-        session.install("--upgrade", "--target", str(shared), TORCH, silent=False)
+        session.install("--upgrade", "--target", str(shared), "--constraint", str(CONSTRAINTS), TORCH, silent=False)
         requirement.write_text(TORCH)
     where = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
     Path(str(where).strip(), "shared-torch.pth").write_text(str(shared))
 
 
-def install(session: nox.Session, plugins: list[str], *requirements: str) -> None:
-    """Install the core and some plugins from the checkout, beside other requirements."""
-    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *[f"optim-{p}" for p in ["core", *PLUGINS]])
-    session.install("./core", *(f"./plugins/{plugin}" for plugin in plugins), *requirements)
-    check_keys(session, [PLUGINS[plugin] for plugin in plugins])
+def install(session: nox.Session, folders: list[str], *requirements: str, pinned: bool = True) -> None:
+    """Install distributions from the checkout, beside other requirements."""
+    names = [nox.project.load_toml(ROOT / folder / "pyproject.toml")["project"]["name"] for folder in ALL]
+    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *names)
+    constraints = ["--constraint", str(CONSTRAINTS)] if pinned else []
+    session.install(*constraints, *(f"./{folder}" for folder in folders), *requirements)
+    plugins = [key for plugin, key in PLUGINS.items() if f"plugins/{plugin}" in folders]
+    check_keys(session, plugins)
 
 
 def check_keys(session: nox.Session, keys: list[str]) -> None:
@@ -81,48 +100,62 @@ def check_keys(session: nox.Session, keys: list[str]) -> None:
     session.run("python", "-c", check)
 
 
-IN_PARALLEL = ("--numprocesses=auto", "--dist=loadfile")
-
-
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Run the tests in some folders, or in all."""
     session.run("python", "-m", "pytest", *arguments, *session.posargs)
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=RUNNING)
+def lint(session: nox.Session) -> None:
+    """Style, by ruff, and the order of the folders, by import-linter."""
+    session.install("--constraint", str(CONSTRAINTS), *group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", env={"PYTHONPATH": os.pathsep.join(["core/src", "tools/src"])})
+
+
+@nox.session(python=PYTHONS, tags=["matrix"])
 def core(session: nox.Session) -> None:
-    """The core alone, with no factory installed."""
+    """The core with neither tools nor plugins: what differs without them, which is what finds and imports them."""
     share_torch(session)
-    install(session, [], *group("test"))
-    pytest(session, "core", *IN_PARALLEL)
+    install(session, ["core"], *group("test"))
+    pytest(session, "core/tests/test_imports.py", "core/tests/discovery", "core/README.md", *IN_PARALLEL)
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS, tags=["matrix"])
 @nox.parametrize("plugin", list(PLUGINS), ids=list(PLUGINS))
 def plugin(session: nox.Session, plugin: str) -> None:
-    """The core with one plugin."""
+    """The core and its tools with one plugin: that plugin's tests."""
     share_torch(session)
-    install(session, [plugin], *group("test"))
-    pytest(session, f"plugins/{plugin}")
+    install(session, [*TOOLS, f"plugins/{plugin}"], *group("test"))
+    pytest(session, f"plugins/{plugin}", *IN_PARALLEL)
     session.run("optim", "verify", PLUGINS[plugin])
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS, tags=["matrix"])
 def everything(session: nox.Session) -> None:
-    """The core with all plugins: all tests, the core's own again, and the documentation's code."""
+    """The core and its tools with all plugins: all other tests, and the documentation's code."""
     share_torch(session)
-    install(session, list(PLUGINS), *group("everything"))
-    pytest(session, *IN_PARALLEL)
+    install(session, ALL, *group("everything"))
+    pytest(session, "core", "tools", "tests", "README.md", "docs", "-m", "not slow", *IN_PARALLEL)
 
 
-@nox.session(python=PYTHONS, reuse_venv=False)
+@nox.session(python=PYTHONS, default=False, tags=["slow"])
+def slow(session: nox.Session) -> None:
+    """What is slow by nature: being killed at every instant, new distributions, real classes by the dozen."""
+    share_torch(session)
+    install(session, ALL, *group("everything"))
+    pytest(session, "-m", "slow", *IN_PARALLEL)
+
+
+@nox.session(python=PYTHONS, reuse_venv=False, tags=["matrix"])
 def outsider(session: nox.Session) -> None:
-    """An outsider's plugin, examples/optim-muon: its wheel and the core's, away from the checkout."""
+    """An outsider's plugin, examples/optim-muon: its wheel and ours, away from the checkout."""
     share_torch(session)
     with TemporaryDirectory() as folder:
         wheels = ["python", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder]
-        session.run(*wheels, "./core", str(OUTSIDER), silent=True)
-        session.install(*map(str, Path(folder).glob("*.whl")), "pytest")
+        session.run(*wheels, "./core", "./tools", str(OUTSIDER), silent=True)
+        session.install("--constraint", str(CONSTRAINTS), *map(str, Path(folder).glob("*.whl")), "pytest")
         # All but the sources, so that it is the wheel that is imported.
         shutil.copytree(OUTSIDER, folder, ignore=shutil.ignore_patterns("src"), dirs_exist_ok=True)
         with session.chdir(folder):
@@ -136,14 +169,14 @@ def outsider(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0], default=False)
 def oldest(session: nox.Session) -> None:
     """All tests at the oldest versions that the metadata allows; on request, as torch's takes gigabytes."""
-    install(session, list(PLUGINS), *oldest_versions())
+    install(session, ALL, *oldest_versions(), pinned=False)
     pytest(session, *IN_PARALLEL)
 
 
 @nox.session(python=PYTHONS[-1], default=False)
 def newest(session: nox.Session) -> None:
     """All tests at the newest versions that there are, torch's too; on request, as it takes gigabytes."""
-    install(session, list(PLUGINS), *group("everything"), "--upgrade", "--upgrade-strategy=eager")
+    install(session, ALL, *group("everything"), "--upgrade", "--upgrade-strategy=eager", pinned=False)
     pytest(session, *IN_PARALLEL)
 
 
@@ -151,7 +184,7 @@ def newest(session: nox.Session) -> None:
 def trainers(session: nox.Session) -> None:
     """Lightning, Transformers and Accelerate, on request."""
     share_torch(session)
-    install(session, list(PLUGINS), *group("trainers"))
+    install(session, ALL, *group("trainers"))
     pytest(session, "tests/trainers", "docs/trainers.md")
 
 
@@ -159,7 +192,7 @@ def trainers(session: nox.Session) -> None:
 def timm(session: nox.Session) -> None:
     """The policies for parameter groups on timm's models, on request, as a torch of its own takes gigabytes."""
     # timm needs torchvision, each release of which is made for certain ones of torch: pip has to choose both at once.
-    install(session, list(PLUGINS), TORCH, *group("timm"))
+    install(session, ALL, TORCH, *group("timm"), pinned=False)
     pytest(session, "tests/timm_models")
 
 
@@ -170,24 +203,50 @@ def bench(session: nox.Session) -> None:
     `nox -s bench -- --list` lists what it measures, and `-- --help` its options.
     """
     share_torch(session)
-    install(session, list(PLUGINS), *group("bench"))
+    install(session, ALL, *group("bench"))
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
-@nox.session(python=PYTHONS[0])
-def lint(session: nox.Session) -> None:
-    """Style, by ruff."""
-    session.install(*group("lint"))
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-
-
-@nox.session(python=PYTHONS[0])
+@nox.session(python=RUNNING)
 def types(session: nox.Session) -> None:
     """Types, by mypy --strict."""
     share_torch(session)
-    install(session, list(PLUGINS), *group("types"))
-    session.run("mypy", "core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "benchmarks", "noxfile.py")
+    install(session, ALL, *group("types"))
+    sources = [f"{folder}/src" for folder in ALL]
+    session.run("mypy", *sources, "benchmarks", "noxfile.py")
     session.run("mypy", "examples/digits/train.py")
     with session.chdir(OUTSIDER):
         session.run("mypy", "src", "tests", "train.py")
+
+
+@nox.session(python=PYTHONS[0], default=False, reuse_venv=False)
+def constraints(session: nox.Session) -> None:
+    """Write constraints.txt: the newest version of everything that the sessions install, torch left out."""
+    wanted = {
+        requirement for name in ("everything", "trainers", "bench", "types", "lint") for requirement in group(name)
+    }
+    session.install(TORCH, *(f"./{folder}" for folder in ALL), *sorted(wanted))
+    listed = str(session.run("python", "-m", "pip", "freeze", silent=True)).splitlines()
+    pins = [line for line in listed if "==" in line and not WITH_TORCH.match(line)]
+    CONSTRAINTS.write_text("# Written by `nox -s constraints`.\n" + "\n".join(sorted(pins, key=str.lower)) + "\n")
+
+
+@nox.session(python=PYTHONS[0], default=False, reuse_venv=False)
+def release(session: nox.Session) -> None:
+    """Build the wheel and the sdist of every distribution in dist/, check them, and try the wheels."""
+    share_torch(session)
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    session.install("build>=1.2", "hatchling>=1.26", "twine>=6")
+    for folder in ALL:
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", "dist", folder)
+    built = sorted(map(str, (ROOT / "dist").iterdir()))
+    session.run("twine", "check", "--strict", *built)
+    wheels = [path for path in built if path.endswith(".whl")]
+    versions = {Path(path).name.split("-")[1] for path in built}
+    if len(versions) != 1 or len(built) != 2 * len(ALL):
+        session.error(f"not one version, or not a wheel and an sdist for each of {len(ALL)}: {', '.join(built)}")
+    session.install("--constraint", str(CONSTRAINTS), *wheels)
+    session.run("python", "-m", "pip", "check")
+    check_keys(session, list(PLUGINS.values()))
+    for key in PLUGINS.values():
+        session.run("optim", "verify", key)

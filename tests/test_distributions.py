@@ -49,7 +49,7 @@ def test_each_builds_a_wheel_and_an_sdist_of_its_own(tmp_path, folder, entry_poi
     assert (entry_point or "") in entry_points
     assert ("[optim.factories]" in entry_points) is (entry_point is not None)
     if entry_point is not None:
-        assert "optim-core<0.2,>=0.1" in metadata.get_all("Requires-Dist")
+        assert "optim-core<0.3,>=0.2" in metadata.get_all("Requires-Dist")
     with tarfile.open(sdist) as archive:
         assert any("/tests/test_" in name for name in archive.getnames())
 
@@ -119,7 +119,7 @@ def test_a_foreign_plugin_installed_by_pip_is_listed_and_trains(tmp_path):
             [project]
             name = "optim-outsider"
             version = "3.2"
-            dependencies = ["optim-core>=0.1,<0.2"]
+            dependencies = ["optim-core>=0.2,<0.3"]
             [project.entry-points."optim.factories"]
             "outside.nadam" = "optim_outsider:NAdamFactory"
             [tool.hatch.build]

@@ -6,6 +6,6 @@ the registry's keys, import neither torch nor any plugin.
 
 import lazy_loader as _lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __getattr__, __dir__, __all__ = _lazy_loader.attach_stub(__name__, __file__)

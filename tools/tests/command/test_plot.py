@@ -458,7 +458,7 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
     error = failure("cyclic", output="a.png")
 
-    assert 'pip install "optim-core[plot]"' in error.message
+    assert 'pip install "optim-tools[plot]"' in error.message
     assert rendered(plot("cyclic"))
 
 

@@ -114,7 +114,7 @@ def test_what_a_copied_module_imports_is_required(
     plugin = Plugin(PluginNames("optim-a", "optim_a", "a", "A"), PLACEHOLDER, LICENSES["MIT"], 2031)
     wrapping = Wrapping("stray_puma", "Puma", "Puma.", (), source=source)
     project = tomllib.loads(project_file(replace(plugin, wrapping=wrapping)))["project"]
-    assert project["dependencies"] == [core_requirement(), "some-helper>=2.0", "torch>=2.6"]
+    assert project["dependencies"] == [core_requirement(), "some-helper>=2.0", "torch>=2.10"]
 
 
 def test_a_module_that_imports_another_of_no_distribution_is_refused(

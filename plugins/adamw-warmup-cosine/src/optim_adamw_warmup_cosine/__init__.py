@@ -3,6 +3,6 @@
 from optim_adamw_warmup_cosine.factory import AdamWWarmupCosineFactory
 from optim_adamw_warmup_cosine.optimizer import AdamWWithWarmupCosine
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["AdamWWarmupCosineFactory", "AdamWWithWarmupCosine"]

@@ -3,6 +3,6 @@
 from optim_schedule_free_radam.factory import ScheduleFreeRAdamFactory
 from optim_schedule_free_radam.optimizer import ScheduleFreeRAdam
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["ScheduleFreeRAdam", "ScheduleFreeRAdamFactory"]

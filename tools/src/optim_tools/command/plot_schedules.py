@@ -119,7 +119,7 @@ def _drawer(output: Path) -> Callable[..., bytes]:
         import matplotlib  # noqa: F401 - an extra; asked for by itself, so that no other fault passes for its absence
     except ImportError as error:
         raise CommandError(
-            f'a picture needs matplotlib ({error}): python -m pip install "optim-core[plot]"',
+            f'a picture needs matplotlib ({error}): python -m pip install "optim-tools[plot]"',
             details=["Without --output it is drawn in the terminal"],
         ) from error
     from optim_tools.command.picture import picture  # with matplotlib

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from optim_tools.inspection.core_requirement import core_requirement
+from optim_tools.inspection.core_requirement import core_requirement, tools_requirement
 from optim_tools.scaffolding.author import Author
 from optim_tools.scaffolding.plugin import Plugin
 from optim_tools.scaffolding.templates import render
@@ -12,7 +12,7 @@ from optim_tools.scaffolding.wrapping import Wrapping
 
 __all__ = ["project_file"]
 
-_TORCH = "torch>=2.6"
+_TORCH = "torch>=2.10"
 
 
 def project_file(plugin: Plugin) -> str:
@@ -33,6 +33,7 @@ def project_file(plugin: Plugin) -> str:
                 "warnings": _warnings(wrapping),
                 "ruff": _ruff(plugin),
                 "mypy": _mypy(plugin),
+                "tools": tools_requirement(),
             },
         ).rstrip()
         + "\n"
