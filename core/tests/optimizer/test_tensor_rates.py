@@ -21,10 +21,8 @@ from optim_core import (
     ScheduleWarning,
     StateMismatchError,
     WarmupCosine,
-    device_schedule,
-    group_options,
-    scheduled_optimizer,
 )
+from optim_core.optimizer import device_schedule, group_options, scheduled_optimizer
 
 TOTAL = 10
 
