@@ -14,7 +14,12 @@ import pytest
 from optim_core.discovery import hooks
 from optim_core.discovery.registry import OPTIMIZER_BUILDER_REGISTRY
 
-__all__ = ["clean_process_state", "distribution", "only_fake_distributions"]
+__all__ = ["FACTORY", "Install", "clean_process_state", "distribution", "only_fake_distributions"]
+
+Install = Callable[..., Path]
+"""The type of the fixture `distribution`."""
+FACTORY = "class Factory:\n    def build(self, params): ..."
+"""The source of a module with a factory."""
 
 
 @pytest.fixture

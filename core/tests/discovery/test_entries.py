@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import importlib_metadata
 import pytest
 
+from core_support.distributions import FACTORY, Install
 from optim_core.discovery.entries import FACTORIES_GROUP, HOOKS_GROUP, FactoryEntry, find_entries
 
 pytestmark = pytest.mark.usefixtures("only_fake_distributions")
-
-Install = Callable[..., Path]
-FACTORY = "class Factory:\n    def build(self, params): ..."
 
 
 def test_nothing_installed_finds_nothing() -> None:

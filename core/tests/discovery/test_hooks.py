@@ -6,7 +6,6 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Generator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from core_support.distributions import Install
 from optim_core.building.build_optimizers import build_optimizers
 from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
 from optim_core.discovery import hooks
@@ -22,7 +22,6 @@ from optim_core.discovery.hooks import hook_manager, hookimpl
 from optim_core.discovery.registry import OptimizerRegistry
 from optim_core.errors import ConfigurationError, HookLoadWarning, UncoveredParametersWarning
 
-Install = Callable[..., Path]
 OPTIM = "from optim_core import hookimpl\n"
 # A parameter group with an option that a test can find again.
 MARKING = (
