@@ -17,15 +17,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from core_support.scheduled_optimizers import ScheduledAdamW, ScheduledSGD
+from core_support.tensor_rates import linear
 from optim_core import ScheduledOptimizer, WarmupCosine
-
-
-class ScheduledSGD(ScheduledOptimizer, torch.optim.SGD):
-    pass
-
-
-class ScheduledAdamW(ScheduledOptimizer, torch.optim.AdamW):
-    pass
 
 
 def shape(start_lr: float = 0.0) -> WarmupCosine:
@@ -37,14 +31,6 @@ def formula(step: int, start: float = 0.0) -> float:
     if step < 3:
         return start + (0.1 - start) * step / 3
     return 0.02 + (0.1 - 0.02) * (1 + math.cos(math.pi * (min(step, 9) - 3) / 6)) / 2
-
-
-def linear() -> torch.nn.Linear:
-    model = torch.nn.Linear(3, 2)
-    with torch.no_grad():
-        model.weight.copy_(torch.linspace(-1, 1, 6).reshape(2, 3))
-        model.bias.fill_(0.5)
-    return model
 
 
 def loss_of(model: torch.nn.Module, batch: int) -> torch.Tensor:
