@@ -11,7 +11,7 @@ from torch import nn
 
 from core_support.two_components import backward, equal, make, weights
 from optim_core.component_optimizers.component_optimizers import ComponentOptimizers
-from optim_core.configuration.reading import ComponentSpec
+from optim_core.configuration.specifications import ComponentSpec
 
 
 def test_it_is_a_mapping_in_the_order_given(models: dict[str, nn.Linear]) -> None:

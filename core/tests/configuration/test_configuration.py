@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from core_support.configuration_files import SPECS, Write
-from optim_core.configuration.reading import ComponentSpec, read_configuration
+from optim_core.configuration.reading import read_configuration
+from optim_core.configuration.specifications import ComponentSpec
 
 
 @pytest.mark.parametrize(

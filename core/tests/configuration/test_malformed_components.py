@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core_support.configuration_files import Write
-from optim_core.configuration.reading import Configuration, read_configuration
+from optim_core.configuration.reading import read_configuration
+from optim_core.configuration.specifications import Configuration
 from optim_core.errors import ConfigurationError
 
 
