@@ -9,8 +9,8 @@ from typing import Any
 
 from optim_core.arguments.spelling import nearest
 from optim_core.configuration.group_rules import GroupEntry, read_group_entries
-from optim_core.configuration.specifications import ComponentSpec, Configuration, KeyPath
-from optim_core.configuration.yaml_documents import read_yaml
+from optim_core.configuration.specifications import ComponentSpec, Configuration
+from optim_core.configuration.yaml_documents import KeyPath, SourceLines, read_yaml
 from optim_core.errors import ConfigurationError, Problem
 
 __all__ = ["read_configuration"]
@@ -31,7 +31,7 @@ def read_configuration(source: Mapping[str, Any] | str | os.PathLike[str]) -> Co
             single components are returned instead, to be reported with those found later.
     """
     if isinstance(source, Mapping):
-        return _interpret(source, "configuration", {})
+        return _interpret(source, "configuration", SourceLines())
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"component_optims must be a mapping or the path of a YAML file, not {type(source).__name__}")
     name = str(os.fspath(source))
@@ -39,7 +39,7 @@ def read_configuration(source: Mapping[str, Any] | str | os.PathLike[str]) -> Co
     return _interpret(document, name, lines)
 
 
-def _interpret(document: object, source: str, lines: Mapping[KeyPath, int]) -> Configuration:
+def _interpret(document: object, source: str, lines: SourceLines) -> Configuration:
     prefix: KeyPath = ()
     components = document
     if document is None:
@@ -106,9 +106,7 @@ def _looks_like_spec(value: object) -> bool:
     return isinstance(value, Mapping) and any(nearest(key, _SPEC_KEYS) for key in value)
 
 
-def _spec_problems(
-    component: object, spec: object, path: str, place: KeyPath, lines: Mapping[KeyPath, int]
-) -> Iterator[Problem]:
+def _spec_problems(component: object, spec: object, path: str, place: KeyPath, lines: SourceLines) -> Iterator[Problem]:
     line = lines.get(place)
     if not isinstance(component, str):
         yield Problem(path, f"a component's name must be a string, not {_kind(component)}", None, line)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from optim_core.configuration.group_rules import GroupEntry
+from optim_core.configuration.yaml_documents import KeyPath, SourceLines
 from optim_core.errors import ConfigurationError, Problem
 
-__all__ = ["ComponentSpec", "Configuration", "KeyPath", "in_order"]
-
-KeyPath = tuple[Hashable, ...]
-"""The keys and list indices that lead from the document to a place in it."""
+__all__ = ["ComponentSpec", "Configuration", "in_order"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Configuration:
     source: str
     specs: Mapping[str, ComponentSpec]
     problems: tuple[Problem, ...]
-    _lines: Mapping[KeyPath, int] = field(default_factory=dict, repr=False)
+    _lines: SourceLines = field(default_factory=SourceLines, repr=False)
     _prefix: KeyPath = ()
 
     def locate(self, problem: Problem, spec: ComponentSpec, *below: str) -> Problem:
@@ -59,7 +57,8 @@ class Configuration:
         """
         parts = re.findall(r"[^.\[\]]+", problem.path)
         place: KeyPath = (*self._prefix, spec.component, *below, *(int(p) if p.isdecimal() else p for p in parts))
-        line = next((self._lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._lines), None)
+        lines = (self._lines.get(place[:length]) for length in range(len(place), 0, -1))
+        line = next(filter(None, lines), None)
         located = problem.below(".".join([spec.path, *below]))
         return Problem(located.path, located.message, located.hint, line, located.cause)
 

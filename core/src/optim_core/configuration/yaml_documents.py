@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from optim_core.configuration.specifications import KeyPath
 from optim_core.errors import ConfigurationError, Problem
 
-__all__ = ["parse_yaml", "read_value", "read_yaml"]
+__all__ = ["KeyPath", "SourceLines", "read_value", "read_yaml"]
 
 _MERGE = "tag:yaml.org,2002:merge"
-_DEEPEST = 6  # model.component_optims.<component>.param_groups.<index>.<name>
+_Pairs = dict[Hashable, tuple[yaml.Node, yaml.Node]]
+
+KeyPath = tuple[Hashable, ...]
+"""The keys and list indices that lead from the document to a place in it."""
 
 
-def read_yaml(path: Path) -> tuple[object, dict[KeyPath, int]]:
-    """The document of a YAML file, and the line of every key in it by its path."""
+@dataclass(frozen=True)
+class SourceLines:
+    """The lines of a document's keys and list items; of one that is no file's, there are none.
+
+    They are looked up when asked for: aliases of aliases can make a short file have endlessly many places.
+    """
+
+    root: yaml.Node | None = None
+    pairs: Mapping[int, _Pairs] = field(default_factory=dict)
+
+    def get(self, path: KeyPath) -> int | None:
+        """The line, counted from 1, where the last key or item of a path is written; None if the document lacks it."""
+        node, line = self.root, None
+        for key in path:
+            if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+                node = node.value[key]
+                line = node.start_mark.line + 1
+            elif (pair := self.pairs.get(id(node), {}).get(key)) is not None:
+                line = pair[0].start_mark.line + 1
+                node = pair[1]
+            else:
+                return None
+        return line
+
+
+def read_yaml(path: Path) -> tuple[object, SourceLines]:
+    """The document of a YAML file, and the lines of its keys."""
     source = str(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -28,17 +56,14 @@ def read_yaml(path: Path) -> tuple[object, dict[KeyPath, int]]:
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(source, [Problem("the file", f"can't be read: {what}", cause=error)]) from error
-    return parse_yaml(text, source)
+    return _parse(text, source)
 
 
-def parse_yaml(text: str, source: str) -> tuple[object, dict[KeyPath, int]]:
+def _parse(text: str, source: str) -> tuple[object, SourceLines]:
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        lines: dict[KeyPath, int] = {}
-        if node is not None:
-            _record_lines(loader, node, (), lines, set(), set())
         document = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -63,7 +88,7 @@ def parse_yaml(text: str, source: str) -> tuple[object, dict[KeyPath, int]]:
     finally:
         if loader is not None:
             loader.dispose()
-    return document, lines
+    return document, SourceLines(node, loader.pairs)
 
 
 def read_value(text: str) -> object:
@@ -72,11 +97,16 @@ def read_value(text: str) -> object:
     Raises:
         ConfigurationError: it is no YAML.
     """
-    return parse_yaml(text, repr(text))[0]
+    return _parse(text, repr(text))[0]
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which also reads 1e-4 as a number and refuses a key that one mapping has twice."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        # The keys and values of each mapping, by the `id` of its node.
+        self.pairs: dict[int, _Pairs] = {}
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Replace the merge keys (`<<`) of a mapping by the keys that they bring into it.
@@ -84,14 +114,16 @@ class _Loader(yaml.SafeLoader):
         The mapping's own keys win, then those of the first mapping merged. Releases of PyYAML differ in that, so
         theirs is replaced. A merged key stays the node that was written, and so it knows its line.
         """
-        own: dict[Hashable, tuple[yaml.Node, yaml.Node]] = {}
+        if id(node) in self.pairs:
+            return
+        own: _Pairs = {}
         for key_node, value_node in node.value:
             key = self._key(key_node)
             if key in own:
                 problem = f"key {key!r} stands twice in one mapping (first on line {own[key][0].start_mark.line + 1})"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             own[key] = (key_node, value_node)
-        pairs: dict[Hashable, tuple[yaml.Node, yaml.Node]] = {}
+        pairs: _Pairs = {}
         if "<<" in own and own["<<"][0].tag == _MERGE:
             _, value_node = own.pop("<<")
             merged = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
@@ -100,8 +132,9 @@ class _Loader(yaml.SafeLoader):
                     problem = "'<<' takes a mapping or a list of mappings"
                     raise yaml.constructor.ConstructorError(None, None, problem, mapping.start_mark)
                 self.flatten_mapping(mapping)
-                pairs |= {self._key(key_node): (key_node, value) for key_node, value in mapping.value}
-        node.value = list((pairs | own).values())
+                pairs |= self.pairs[id(mapping)]
+        self.pairs[id(node)] = pairs | own
+        node.value = list(self.pairs[id(node)].values())
 
     def _key(self, node: yaml.Node) -> Hashable:
         # A key that is a collection, which can't be hashed, is left for PyYAML to refuse.
@@ -120,31 +153,3 @@ for _tag in (_MERGE, "tag:yaml.org,2002:value"):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
 )
-
-
-def _record_lines(
-    loader: _Loader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], open_nodes: set[int], known: set[int]
-) -> None:
-    """Note the line of every key below `node`.
-
-    A node that aliases repeat has its keys noted at each place, but only as deep as components'
-    params lie: aliases of aliases would make a short file endless.
-    """
-    repeated_too_deep = id(node) in known and len(path) > _DEEPEST
-    if not isinstance(node, (yaml.SequenceNode, yaml.MappingNode)) or id(node) in open_nodes or repeated_too_deep:
-        return
-    known.add(id(node))
-    open_nodes.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            lines[(*path, index)] = item.start_mark.line + 1
-            _record_lines(loader, item, (*path, index), lines, open_nodes, known)
-        open_nodes.discard(id(node))
-        return
-    loader.flatten_mapping(node)
-    for key_node, value_node in node.value:
-        if isinstance(key_node, yaml.ScalarNode):
-            key = loader.construct_object(key_node)
-            lines[(*path, key)] = key_node.start_mark.line + 1
-            _record_lines(loader, value_node, (*path, key), lines, open_nodes, known)
-    open_nodes.discard(id(node))
