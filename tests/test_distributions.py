@@ -6,19 +6,32 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+import optim_core
+
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {
     "core": None,
+    "tools": None,
     "plugins/adamw-warmup-cosine": "adamw_warmup_cosine_decay = optim_adamw_warmup_cosine:AdamWWarmupCosineFactory",
     "plugins/adamw-onecycle": "adamw_cosine_schedule = optim_adamw_onecycle:AdamWOneCycleFactory",
     "plugins/schedule-free-radam": "schedule_free_radam = optim_schedule_free_radam:ScheduleFreeRAdamFactory",
 }
+
+
+VERSION = optim_core.__version__
+MAJOR, MINOR = VERSION.split(".")[:2]
+CORE_RANGE = f"optim-core<{MAJOR}.{int(MINOR) + 1},>={MAJOR}.{MINOR}"
+
+
+def project(folder):
+    return tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def python(*arguments, path=None):
@@ -48,13 +61,30 @@ def test_each_builds_a_wheel_and_an_sdist_of_its_own(tmp_path, folder, entry_poi
     assert metadata.get_payload().startswith("# optim-")
     assert (entry_point or "") in entry_points
     assert ("[optim.factories]" in entry_points) is (entry_point is not None)
+    assert metadata["Version"] == VERSION
     if entry_point is not None:
-        assert "optim-core<0.3,>=0.2" in metadata.get_all("Requires-Dist")
+        assert CORE_RANGE in metadata.get_all("Requires-Dist")
     with tarfile.open(sdist) as archive:
-        assert any("/tests/test_" in name for name in archive.getnames())
+        assert any("/tests/" in name and "/test_" in name for name in archive.getnames())
 
 
-def test_the_root_installs_all_four(tmp_path):
+def test_tools_and_core_ask_for_each_other_in_the_very_same_version():
+    assert f"optim-core=={VERSION}" in project("tools")["dependencies"]
+    assert project("core")["optional-dependencies"]["tools"] == [f"optim-tools=={VERSION}"]
+    assert project(".")["version"] == VERSION
+
+
+def test_the_changelog_knows_the_version():
+    assert f"\n## {VERSION} (" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_tools_are_what_depends_on_a_command_line():
+    assert not {"click", "rich", "docstring-parser", "packaging"} & {
+        Requirement(line).name for line in project("core")["dependencies"]
+    }
+
+
+def test_the_root_installs_all_five(tmp_path):
     python("-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -119,7 +149,7 @@ def test_a_foreign_plugin_installed_by_pip_is_listed_and_trains(tmp_path):
             [project]
             name = "optim-outsider"
             version = "3.2"
-            dependencies = ["optim-core>=0.2,<0.3"]
+            dependencies = ["optim-core>=0.1"]
             [project.entry-points."optim.factories"]
             "outside.nadam" = "optim_outsider:NAdamFactory"
             [tool.hatch.build]

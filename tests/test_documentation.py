@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from optim_core.parameter_groups.policies import POLICIES
 from optim_tools.command.application import optim
 from optim_tools.conformance import CHECKS
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.glob("*.md")), *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"))]
 COMMON = {"--help", "--version"}
 PACKAGES = (optim_core, optim_core.authoring, optim_core.integrations, optim_tools.conformance)
 HOOKS = [function for _, function in inspect.getmembers(hooks, inspect.isfunction) if hasattr(function, "optim_spec")]
@@ -75,12 +78,12 @@ def test_every_claim_is_documented_with_its_default():
 
 
 def test_every_page_is_linked():
-    linked = "".join(path.read_text(encoding="utf-8") for path in [*DOCS.glob("*.md"), DOCS.parent / "README.md"])
+    linked = "".join(path.read_text(encoding="utf-8") for path in PAGES)
     assert [path.name for path in DOCS.glob("*.md") if f"{path.name})" not in linked] == []
 
 
 def test_every_link_leads_somewhere():
-    for path in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]:
+    for path in PAGES:
         prose = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", prose):
             found = path.parent / target if target else path
@@ -89,3 +92,39 @@ def test_every_link_leads_somewhere():
                 headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), flags=re.MULTILINE)
                 slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
                 assert anchor in slugs, f"{path.name}: {target}#{anchor}"
+
+
+def tables(text):
+    """The first cells, in code, of the rows below each heading."""
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return {s.partition("\n")[0]: re.findall(r"^\| `([^`]+)` \|", s, flags=re.MULTILINE) for s in sections}
+
+
+def parts_of(package):
+    """The folders and modules at the top of a package, as the architecture's page writes them."""
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    return folders | {path.name for path in package.glob("*.py") if not path.stem.startswith("__")}
+
+
+def test_the_architecture_lists_the_folders_that_there_are():
+    listed = tables((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+    assert set(listed["The folders of the core"]) == parts_of(ROOT / "core/src/optim_core")
+    assert set(listed["The folders of the tools"]) == parts_of(ROOT / "tools/src/optim_tools")
+    tracked = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    assert set(listed["The distributions"]) <= {f"{name}/" for name in tracked}
+
+
+@pytest.mark.parametrize("package", ["core", "tools"])
+def test_the_architecture_lists_folders_in_the_order_of_the_contract(package):
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [c["layers"] for c in contracts if c.get("containers") == [f"optim_{package}"]]
+    below_first = [name for layer in reversed(layers) for name in layer.split(" | ")]
+    listed = tables((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))[f"The folders of the {package}"]
+    assert sorted(listed, key=lambda name: below_first.index(name.removesuffix("/").removesuffix(".py"))) == listed
+
+
+def test_each_folder_says_in_one_line_what_it_is_for():
+    for path in (ROOT / "core/src/optim_core").glob("*/__init__.py"):
+        if path.parent.name != "integrations":
+            text = path.read_text(encoding="utf-8")
+            assert re.fullmatch(r'""".+\."""\n', text), path
