@@ -65,7 +65,7 @@ def test_versions_and_a_plugin_that_is_right(distribution: Install, doctor: Run)
     assert document["ok"] is True
     assert document["versions"]["Python"] == platform.python_version()
     assert document["versions"]["torch"] == torch.__version__
-    assert document["versions"]["optim-core"] == __version__
+    assert document["versions"]["optim-core"] == document["versions"]["optim-tools"] == __version__
     assert document["versions"]["optim-good"] == "1.0"
     assert document["torch"]["cuda"] == torch.version.cuda
     assert diagnosis(result, "optim-good") == ({"good": "ok"}, {})

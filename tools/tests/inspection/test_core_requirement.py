@@ -21,3 +21,4 @@ def test_requirement_admits_the_series_of_the_installed_core(
     monkeypatch.setattr(module, "__version__", version)
 
     assert module.core_requirement() == requirement
+    assert module.tools_requirement() == requirement.replace("core", "tools")

@@ -53,6 +53,7 @@ def test_a_wrapped_class_of_the_same_name_has_its_capitals_kept() -> None:
         ("a" * 31, "it has 31 characters; at most 30 are allowed"),
         ("lambda", "a keyword of Python; 'my-lambda' would do"),
         ("core", "it would be the distribution optim-core"),
+        ("tools", "optim-tools is this project's own"),
         ("workspace", "optim-workspace is this project's own"),
         ("optimizer", "its class would be Optimizer, which is the name of another"),
         ("exception", "its class would be Exception"),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EnvironmentReport", "examine_environment"]
 
-_CORE = "optim-core"
+_OWN = ("optim-core", "optim-tools")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def examine_environment(*, timeout: float) -> EnvironmentReport:
     providers = sorted({entry.distribution for entry in usable})
     faults = [
         Fault(f"{fault.distribution} {fault.version}", fault.problem, (_pip("install", *fault.install),))
-        for fault in requirement_faults([_CORE, *providers])
+        for fault in requirement_faults([*_OWN, *(name for name in providers if name not in _OWN)])
     ]
     if torch["problem"]:
         faults.append(Fault("torch", str(torch["problem"]), (_pip("install", "--force-reinstall", "torch"),)))
@@ -155,7 +155,7 @@ def examine_environment(*, timeout: float) -> EnvironmentReport:
         state = "disabled" if entry.disabled else "broken" if by_entry[entry] else "contested" if claimed else "ok"
         states.append(EntryState(entry, state, examined[entry].seconds if entry in examined else None))
     versions = {"Python": platform.python_version(), "torch": torch.get("version") or _version("torch")}
-    versions |= {name: _version(name) for name in [_CORE, *sorted({e.distribution for e in entries})]}
+    versions |= {name: _version(name) for name in [*_OWN, *sorted({e.distribution for e in entries} - {*_OWN})]}
     return EnvironmentReport(versions, torch, states, faults)
 
 

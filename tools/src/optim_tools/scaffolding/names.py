@@ -24,6 +24,7 @@ _LONGEST_KEY = 60
 # Distributions of this project, installed or not: a plugin of the same name would be taken for one of them.
 _RESERVED = {
     "core": "it would be the distribution optim-core, which every plugin builds on",
+    "tools": "optim-tools is this project's own",
     "workspace": "optim-workspace is this project's own",
     "adamw-warmup-cosine": "optim-adamw-warmup-cosine is this project's own",
     "adamw-onecycle": "optim-adamw-onecycle is this project's own",
