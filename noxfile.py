@@ -78,10 +78,12 @@ def share_torch(session: nox.Session) -> None:
     shared = ROOT / ".nox" / f"torch-{session.python or RUNNING}"
     requirement = shared / "requirement.txt"
     if not requirement.is_file() or requirement.read_text() != TORCH:
-        session.install("--upgrade", "--target", str(shared), "--constraint", str(CONSTRAINTS), TORCH, silent=False)
+        into = ["--no-compile", "--upgrade", "--target", str(shared), "--constraint", str(CONSTRAINTS)]
+        session.install(*into, TORCH, silent=False)
         requirement.write_text(TORCH)
-    where = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
-    Path(str(where).strip(), "shared-torch.pth").write_text(str(shared))
+    where = session.run_install("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
+    if where is not None:  # as it is where nothing is to be installed
+        Path(str(where).strip(), "shared-torch.pth").write_text(str(shared))
 
 
 def install(session: nox.Session, folders: list[str], *requirements: str, pinned: bool = True) -> None:
@@ -89,7 +91,7 @@ def install(session: nox.Session, folders: list[str], *requirements: str, pinned
     names = [nox.project.load_toml(ROOT / folder / "pyproject.toml")["project"]["name"] for folder in ALL]
     session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *names)
     constraints = ["--constraint", str(CONSTRAINTS)] if pinned else []
-    session.install(*constraints, *(f"./{folder}" for folder in folders), *requirements)
+    session.install("--no-compile", *constraints, *(f"./{folder}" for folder in folders), *requirements)
     plugins = [key for plugin, key in PLUGINS.items() if f"plugins/{plugin}" in folders]
     check_keys(session, plugins)
 
