@@ -122,6 +122,8 @@ def leave_folder(namespace: dict[str, Any]) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.path.name == "muon.md":
+            item.add_marker(pytest.mark.slow)  # it installs a plugin, verifies and trains
         if item.path.name == "trainers.md":
             for warning in TRAINERS_WARNINGS:
                 item.add_marker(pytest.mark.filterwarnings(warning))

@@ -32,7 +32,7 @@ if RUNNING not in PYTHONS and sys.version_info >= (3, 11):
 TORCH = os.environ.get("OPTIM_TORCH", "torch")
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
 CONSTRAINTS = ROOT / "constraints.txt"
-# What torch brings along is not pinned: it goes with the build.
+# torch, and the libraries of a device that come with it, are of whatever build a machine should have.
 WITH_TORCH = re.compile(r"(torch|triton|nvidia|cuda|optim)\b")
 PLUGINS = {
     "adamw-warmup-cosine": "adamw_warmup_cosine_decay",
@@ -244,7 +244,7 @@ def release(session: nox.Session) -> None:
     built = sorted(map(str, (ROOT / "dist").iterdir()))
     session.run("twine", "check", "--strict", *built)
     wheels = [path for path in built if path.endswith(".whl")]
-    versions = {Path(path).name.split("-")[1] for path in built}
+    versions = {Path(path).name.removesuffix(".tar.gz").split("-")[1] for path in built}
     if len(versions) != 1 or len(built) != 2 * len(ALL):
         session.error(f"not one version, or not a wheel and an sdist for each of {len(ALL)}: {', '.join(built)}")
     session.install("--constraint", str(CONSTRAINTS), *wheels)

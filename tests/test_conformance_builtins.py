@@ -12,6 +12,8 @@ import torch
 
 from optim_tools.conformance import CHECKS, OptimizerConformance, Outcome, Subject, verify
 
+pytestmark = pytest.mark.slow
+
 
 class TestAdamWWithWarmupCosine(OptimizerConformance):
     factory = "adamw_warmup_cosine_decay"

@@ -64,6 +64,7 @@ def test_the_example_learns_the_digits_and_shows_what_it_does(tmp_path):
     assert re.search(r"epoch 20 .* lr: backbone \S+  embedder \S+  classifier \S+", output.stderr)
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_very_same_weights(tmp_path, short):
     whole = last_line(run("--config", short, "--run-dir", tmp_path / "whole"))
     moments = random.Random(20)
@@ -89,6 +90,7 @@ def test_a_run_killed_again_and_again_ends_with_the_very_same_weights(tmp_path, 
     assert last_line(run("--config", short, "--run-dir", tmp_path / "killed", "--resume")) == whole
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_resume_exactly(tmp_path, short):
     whole = last_line(run("--config", short, "--run-dir", tmp_path / "whole", command=two_processes()))
     half = yaml.safe_load(short.read_text())

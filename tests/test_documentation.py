@@ -123,6 +123,14 @@ def test_the_architecture_lists_folders_in_the_order_of_the_contract(package):
     assert sorted(listed, key=lambda name: below_first.index(name.removesuffix("/").removesuffix(".py"))) == listed
 
 
+def test_the_contract_of_the_tools_forbids_all_that_the_core_does_not_offer():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (forbidden,) = [c["forbidden_modules"] for c in contracts if c.get("source_modules") == ["optim_tools"]]
+    offered = {"authoring", "for_tools", "integrations"}
+    parts = {re.sub(r"/|\.py$", "", name) for name in parts_of(ROOT / "core/src/optim_core")}
+    assert set(forbidden) == {f"optim_core.{name}" for name in parts - offered}
+
+
 def test_each_folder_says_in_one_line_what_it_is_for():
     for path in (ROOT / "core/src/optim_core").glob("*/__init__.py"):
         if path.parent.name != "integrations":

@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import wrapped_classes
 
 from optim_tools.scaffolding.author import Author
 from optim_tools.scaffolding.distribution import files_of
@@ -17,7 +18,8 @@ from optim_tools.scaffolding.names import names_of
 from optim_tools.scaffolding.plugin import Plugin
 from optim_tools.scaffolding.wrapping import Findings, Option, Wrapping
 from optim_tools.scaffolding.writing import write_files
-from tools_support import wrapped_classes
+
+pytestmark = pytest.mark.slow
 
 LONG_KEY = "an_extraordinarily_long_key_of_sixty_characters_for_lion.v22"
 SCRIPTS = sysconfig.get_path("scripts")
@@ -81,9 +83,9 @@ def test_a_new_plugin_is_installed_listed_tested_and_type_checked(
 
 
 def test_the_tests_of_a_plugin_around_a_class_that_warns_pass(tmp_path: Path) -> None:
-    classes = {"PYTHONPATH": str(Path(wrapped_classes.__file__).parents[1])}
+    classes = {"PYTHONPATH": str(Path(wrapped_classes.__file__).parent)}
     optim = Path(SCRIPTS, "optim")
-    wrap = ("--wrap", "tools_support.wrapped_classes:Deprecated")
+    wrap = ("--wrap", "wrapped_classes:Deprecated")
     run(optim, "new", "new-old", *wrap, "--no-verify", folder=tmp_path, **classes)
     written = tmp_path / "optim-new-old"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "test_defaults"]

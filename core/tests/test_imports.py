@@ -63,7 +63,7 @@ def test_listing_keys_imports_nothing_that_entries_and_errors_need(distribution:
     modules = modules_after(listing, info.parent)
 
     assert modules.isdisjoint(
-        ("dataclasses", "logging", "email.parser", "optim_core.discovery.entries", "optim_core.errors")
+        ("dataclasses", "logging", "email.parser", "optim_core.discovery.factory_entry", "optim_core.errors")
     )
 
 

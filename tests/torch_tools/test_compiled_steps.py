@@ -50,9 +50,9 @@ def test_compiled_step_that_is_the_first_of_the_process() -> None:
     run_alone(
         __file__,
         """
-for subject in tools.WITH_SCHEDULE:
-    tools.compiled_training(subject, peak=tools.torch.tensor(tools.PEAK))
-tools.compiled_training(tools.FREE)
+for subject in module.WITH_SCHEDULE:
+    module.compiled_training(subject, peak=module.torch.tensor(module.PEAK))
+module.compiled_training(module.FREE)
 """,
     )
 

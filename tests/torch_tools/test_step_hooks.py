@@ -65,7 +65,7 @@ def step_hooks_run_once_where_a_plain_optimizer_came_first(subject: Subject, _: 
 
 
 def test_step_hooks_run_once_where_a_plain_optimizer_came_last() -> None:
-    run_alone(__file__, 'for subject in tools.ALL: tools.count_hooks(subject, tools.plain, "plain last")')
+    run_alone(__file__, 'for subject in module.ALL: module.count_hooks(subject, module.plain, "plain last")')
 
 
 @check(*WITH_SCHEDULE)

@@ -10,9 +10,9 @@ __all__ = ["run_alone"]
 
 
 def run_alone(file: str, program: str) -> None:
-    """Run code in a process where nothing was made before; `tools` is the test module in this file."""
-    module, support = Path(file), Path(__file__).parent
-    start = f"import sys; sys.path[:0] = sys.argv[1:]; import {module.stem} as tools\n"
-    command = [sys.executable, "-c", start + program, str(module.parent), str(support.parent)]
+    """Run code in a process where nothing was made before; `module` is the test module in this file."""
+    path, support = Path(file), Path(__file__).parent
+    start = f"import sys; sys.path[:0] = sys.argv[1:]; import {path.stem} as module\n"
+    command = [sys.executable, "-c", start + program, str(path.parent), str(support.parent)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

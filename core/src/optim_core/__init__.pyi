@@ -19,7 +19,7 @@ from .component_optimizers.component_optimizers import ComponentOptimizers as Co
 from .configuration.group_rules import GroupRule as GroupRule
 from .configuration.group_rules import PolicyUse as PolicyUse
 from .configuration.specifications import ComponentSpec as ComponentSpec
-from .discovery.entries import FactoryEntry as FactoryEntry
+from .discovery.factory_entry import FactoryEntry as FactoryEntry
 from .discovery.hooks import hook_manager as hook_manager
 from .discovery.hooks import hookimpl as hookimpl
 from .discovery.registry import OPTIMIZER_BUILDER_REGISTRY as OPTIMIZER_BUILDER_REGISTRY

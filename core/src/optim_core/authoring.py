@@ -8,7 +8,7 @@ warnings point at the user's line (`warn_caller`); and the fastest of PyTorch's 
 makes the update (`choose_implementation`).
 """
 
-from optim_core.optimizer.implementation import choose_implementation
+from optim_core.optimizer.fused_or_foreach import choose_implementation
 from optim_core.optimizer.schedule_state import require_same_groups
 from optim_core.optimizer.state_matching import matched_by_name, names_for_group
 from optim_core.pytorch.compilation import keep_uncompiled

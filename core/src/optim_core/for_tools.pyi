@@ -19,10 +19,10 @@ from .configuration.reading import read_configuration as read_configuration
 from .configuration.specifications import Configuration as Configuration
 from .configuration.specifications import in_order as in_order
 from .configuration.yaml_documents import read_value as read_value
-from .discovery.entries import DISABLE_VARIABLE as DISABLE_VARIABLE
-from .discovery.entries import FACTORIES_GROUP as FACTORIES_GROUP
-from .discovery.entries import HOOKS_GROUP as HOOKS_GROUP
-from .discovery.entries import find_entries as find_entries
+from .discovery.factory_entry import DISABLE_VARIABLE as DISABLE_VARIABLE
+from .discovery.factory_entry import FACTORIES_GROUP as FACTORIES_GROUP
+from .discovery.factory_entry import HOOKS_GROUP as HOOKS_GROUP
+from .discovery.factory_entry import find_entries as find_entries
 from .discovery.hooks import problem_of_hooks as problem_of_hooks
 from .discovery.registry import contested_keys as contested_keys
 from .discovery.registry import is_well_formed as is_well_formed

@@ -124,6 +124,7 @@ for step in range(1, int(sys.argv[2])):
 """
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_moment_leaves_one_whole_checkpoint(tmp_path):
     models = {"net": nn.Linear(300, 300)}
     manifest = tmp_path / "checkpoint.json"
@@ -142,6 +143,7 @@ def test_sigkill_at_any_moment_leaves_one_whole_checkpoint(tmp_path):
         assert torch.equal(models["net"].weight, torch.full((300, 300), float(last)))
 
 
+@pytest.mark.slow
 def test_savers_of_one_folder_wait_for_each_other(tmp_path):
     processes = [subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path), "40"]) for _ in range(2)]
     models, loaded = {"net": nn.Linear(300, 300)}, 0

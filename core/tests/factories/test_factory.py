@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import doctest
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import pydantic
@@ -263,14 +261,6 @@ def test_effective_params_include_defaults_that_are_made_anew() -> None:
 def test_the_protocol_needs_no_base_class(target: type) -> None:
     assert isinstance(construct_factory(target, {"lr": 1}), OptimizerFactory)
     assert not isinstance(object(), OptimizerFactory)
-
-
-@pytest.mark.parametrize("module", ["factory", "schedule", "scheduled_optimizer", "step_hooks"])
-def test_examples_in_docstrings_run(module: str) -> None:
-    results = doctest.testmod(import_module(f"optim_core.{module}"))
-
-    assert results.attempted > 0
-    assert results.failed == 0
 
 
 def test_rules_see_defaults_that_are_made_for_each_instance() -> None:

@@ -134,6 +134,7 @@ def test_lbfgs_goes_on_as_it_was_or_refuses_another_order():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["scheduled"])
 def test_ten_thousand_tensors_in_another_order_are_matched_in_a_moment(key):
     def run(names):

@@ -137,10 +137,10 @@ def test_a_fault_of_the_command_itself_is_a_line_too(optim: Run, distribution: C
 
 
 FAULT = """
-import optim_core.discovery.entries
+import optim_core.discovery.factory_entry
 def fail(group):
     raise RuntimeError("of\\ntwo lines")
-optim_core.discovery.entries.find_entries = fail
+optim_core.discovery.factory_entry.find_entries = fail
 """
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from optim_core import __version__
-from optim_core.discovery.entries import FACTORIES_GROUP, HOOKS_GROUP, find_entries
+from optim_core.discovery.factory_entry import FACTORIES_GROUP, HOOKS_GROUP, find_entries
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Install = Callable[..., Path]

@@ -12,6 +12,8 @@ from torch import optim
 from optim_core import Claims
 from optim_tools.conformance import CHECKS, Outcome, Subject, verify
 
+pytestmark = pytest.mark.slow
+
 LBFGS_CLAIMS = Claims(
     needs_closure=True,
     groups=False,

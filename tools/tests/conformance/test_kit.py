@@ -49,6 +49,7 @@ def test_every_check_has_a_broken_optimizer() -> None:
     assert sorted(BROKEN) == sorted(in_process)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "identifier", [pytest.param(i, marks=pytest.mark.gpu if i in NEEDS_A_DEVICE else ()) for i in BROKEN]
 )

@@ -68,8 +68,8 @@ class Distribution:
 BROKEN = {
     "packaging-entry-point": {
         "imported by the tests only": (
-            Distribution(module=f"{MODULE}import optim_core\noptim_core.testing"),
-            "in a fresh interpreter: AttributeError: module 'optim_core' has no attribute 'testing' (",
+            Distribution(module=f"{MODULE}import optim_tools\noptim_tools.conformance"),
+            "in a fresh interpreter: AttributeError: module 'optim_tools' has no attribute 'conformance' (",
         ),
         "prints": (
             Distribution(module=f"{MODULE}print('hello')"),

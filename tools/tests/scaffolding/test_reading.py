@@ -10,20 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+import wrapped_classes
 from torch.optim import Optimizer
-
-from optim_tools.inspection.example import refusal
-from optim_tools.scaffolding.author import PLACEHOLDER
-from optim_tools.scaffolding.constructor import NotWrappableError
-from optim_tools.scaffolding.distribution import files_of
-from optim_tools.scaffolding.factory_source import factory_source
-from optim_tools.scaffolding.licenses import LICENSES
-from optim_tools.scaffolding.names import PluginNames
-from optim_tools.scaffolding.plugin import Plugin
-from optim_tools.scaffolding.reading import read_class
-from optim_tools.scaffolding.wrapping import Wrapping
-from tools_support import wrapped_classes
-from tools_support.wrapped_classes import (
+from wrapped_classes import (
     ByPosition,
     Decorated,
     Deprecated,
@@ -46,6 +35,17 @@ from tools_support.wrapped_classes import (
     Talking,
     TestOfPatience,
 )
+
+from optim_tools.inspection.example import refusal
+from optim_tools.scaffolding.author import PLACEHOLDER
+from optim_tools.scaffolding.constructor import NotWrappableError
+from optim_tools.scaffolding.distribution import files_of
+from optim_tools.scaffolding.factory_source import factory_source
+from optim_tools.scaffolding.licenses import LICENSES
+from optim_tools.scaffolding.names import PluginNames
+from optim_tools.scaffolding.plugin import Plugin
+from optim_tools.scaffolding.reading import read_class
+from optim_tools.scaffolding.wrapping import Wrapping
 
 NAMES = PluginNames("optim-wrapped", "optim_wrapped", "wrapped", "Wrapped")
 

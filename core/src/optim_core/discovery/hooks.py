@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from optim_core.discovery import hook_specifications
-from optim_core.discovery.entries import DISABLE_VARIABLE, HOOKS_GROUP, FactoryEntry, find_entries
+from optim_core.discovery.factory_entry import DISABLE_VARIABLE, HOOKS_GROUP, FactoryEntry, find_entries
 from optim_core.discovery.hook_specifications import PROJECT, hookimpl, hookspec, optim_build, optim_param_groups
 from optim_core.errors import HookLoadWarning
 

@@ -21,7 +21,7 @@ from optim_core.discovery.entry_points import (
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint
 
-    from optim_core.discovery.entries import FactoryEntry
+    from optim_core.discovery.factory_entry import FactoryEntry
     from optim_core.errors import UnknownOptimizerError
 
 __all__ = ["OPTIMIZER_BUILDER_REGISTRY", "OptimizerRegistry", "contested_keys", "is_well_formed", "load_factory"]
@@ -137,7 +137,7 @@ class OptimizerRegistry:
             DuplicateOptimizerError: another class is registered under the key already.
             InvalidFactoryError: it is not a class with a `build` method.
         """
-        from optim_core.discovery.entries import FactoryEntry
+        from optim_core.discovery.factory_entry import FactoryEntry
         from optim_core.errors import DuplicateOptimizerError
 
         _check_key(key)
@@ -203,7 +203,7 @@ class OptimizerRegistry:
         self, keys: Sequence[str], points: dict[str, list[EntryPoint]], disabled: Collection[str] = ()
     ) -> None:
         """Find out who provides these keys, and drop the entry points of those that nobody does."""
-        from optim_core.discovery.entries import read_entries
+        from optim_core.discovery.factory_entry import read_entries
 
         claims: dict[str, list[FactoryEntry]] = {key: [] for key in keys}
         for entry in read_entries([point for key in keys for point in points[key]], disabled):

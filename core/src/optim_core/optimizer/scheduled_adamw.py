@@ -12,7 +12,7 @@ from torch import Tensor
 
 from optim_core.errors import InvalidArgumentsError, Problem
 from optim_core.optimizer.device_schedule import is_capturing
-from optim_core.optimizer.implementation import choose_implementation, names_implementation, use_implementation
+from optim_core.optimizer.fused_or_foreach import choose_implementation, names_implementation, use_implementation
 from optim_core.optimizer.schedule_state import OnMismatch
 from optim_core.optimizer.scheduled_optimizer import ScheduledOptimizer
 from optim_core.pytorch.fused_adamw import TensorLists, update_fused

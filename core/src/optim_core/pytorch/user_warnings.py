@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 __all__ = ["warn_caller"]
 
-_LAYERS = tuple(f"{folder}/" for folder in (Path(__file__).parents[1], Path(str(torch.__file__)).parent))
+_LAYERS = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(str(torch.__file__)).parent))
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:

@@ -32,7 +32,7 @@ from core_support.adamw_training import (
     through_pickle,
 )
 from optim_core import InvalidArgumentsError, ScheduleWarning, WarmupCosine
-from optim_core.optimizer import implementation
+from optim_core.optimizer import fused_or_foreach
 
 
 class TestPyTorch:
@@ -42,10 +42,10 @@ class TestPyTorch:
         fused = _foreach_utils._get_fused_kernels_supported_devices()
         foreach = _foreach_utils._get_foreach_kernels_supported_devices()
 
-        assert set(fused) >= implementation._FUSED_DEVICES
-        assert {*foreach, "cpu"} >= implementation._FOREACH_DEVICES
+        assert set(fused) >= fused_or_foreach._FUSED_DEVICES
+        assert {*foreach, "cpu"} >= fused_or_foreach._FOREACH_DEVICES
 
-    @pytest.mark.parametrize("dtype", sorted(implementation._FUSED_TYPES, key=str))
+    @pytest.mark.parametrize("dtype", sorted(fused_or_foreach._FUSED_TYPES, key=str))
     def test_has_fused_kernels_for_the_types(self, dtype: torch.dtype) -> None:
         optimizer = torch.optim.AdamW(parameters(dtype), fused=True)
         give_gradients(optimizer, 0)

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from optim_core import OptimizerRegistry
 from optim_core.for_tools import in_one_line
 from optim_tools.command.report import kept_for_reports, printable
 
@@ -136,7 +137,7 @@ def _print_failure(message: str, details: Sequence[str] = (), error: BaseExcepti
 @contextlib.contextmanager
 def _quiet_registry() -> Iterator[None]:
     """Malformed keys are not logged: `list` and `doctor` show them, and elsewhere they are beside the point."""
-    log = logging.getLogger("optim_core.discovery.registry")
+    log = logging.getLogger(OptimizerRegistry.__module__)
     before = log.level
     log.setLevel(logging.ERROR)
     try:

@@ -9,7 +9,7 @@ import importlib_metadata
 import pytest
 
 from core_support.distributions import FACTORY, Install
-from optim_core.discovery.entries import FACTORIES_GROUP, HOOKS_GROUP, FactoryEntry, find_entries
+from optim_core.discovery.factory_entry import FACTORIES_GROUP, HOOKS_GROUP, FactoryEntry, find_entries
 
 pytestmark = pytest.mark.usefixtures("only_fake_distributions")
 

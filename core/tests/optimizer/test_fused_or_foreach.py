@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from optim_core.authoring import choose_implementation
-from optim_core.optimizer.implementation import names_implementation, use_implementation
+from optim_core.optimizer.fused_or_foreach import names_implementation, use_implementation
 
 MAKERS: dict[str, Callable[..., Optimizer]] = {
     "SGD": torch.optim.SGD,
