@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from optim_muon import MuonAdamWFactory, MuonAdamWWithWarmupCosine
-from optim_muon.muon import Muon, MuonBeforePyTorch29, orthogonalized
 
 SHAPE: dict[str, Any] = {"peak_lr": 0.02, "total_steps": 12, "warmup_steps": 4, "start_lr": 1e-3, "end_lr": 2e-3}
 
@@ -53,7 +52,6 @@ def same(first: nn.Module, second: nn.Module) -> bool:
     return all(map(torch.equal, weights(first), weights(second)))
 
 
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch has no Muon before 2.9")
 @pytest.mark.parametrize(
     ("muon", "adamw"),
     [
@@ -80,65 +78,6 @@ def test_updates_are_those_of_pytorchs_two_optimizers(muon: dict[str, Any], adam
         update(ours, optimizer, step)
 
         torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch has no Muon before 2.9")
-@pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (1, 4)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"ns_steps": 2, "momentum": 0.5}, {"adjust_lr_fn": "match_rms_adamw", "weight_decay": 0.0}],
-    ids=str,
-)
-def test_muon_for_older_pytorch_is_pytorchs(
-    shape: tuple[int, int], dtype: torch.dtype, options: dict[str, Any]
-) -> None:
-    ours, theirs = (nn.Parameter(torch.linspace(-1, 2, shape[0] * shape[1]).reshape(shape).to(dtype)) for _ in range(2))
-    optimizer = MuonBeforePyTorch29([ours], lr=0.1, **options)
-    oracle: torch.optim.Optimizer = torch.optim.Muon([theirs], lr=0.1, **options)
-    for step in range(5):
-        ours.grad = theirs.grad = (torch.arange(ours.numel()).reshape(shape) * (step + 1.3)).cos().to(dtype)
-        optimizer.step()
-        oracle.step()
-
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    assert optimizer.defaults.keys() == oracle.defaults.keys()
-
-
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch has no Muon before 2.9")
-def test_muon_for_older_pytorch_is_pytorchs_without_nesterovs_momentum() -> None:
-    # Not in bfloat16, where PyTorch's normalises its running average in place.
-    ours, theirs = (nn.Parameter(torch.linspace(-1, 2, 12).reshape(3, 4)) for _ in range(2))
-    optimizer = MuonBeforePyTorch29([ours], nesterov=False)
-    oracle: torch.optim.Optimizer = torch.optim.Muon([theirs], nesterov=False)
-    for step in range(5):
-        ours.grad = theirs.grad = (torch.arange(12).reshape(3, 4) * (step + 1.3)).cos()
-        optimizer.step()
-        oracle.step()
-
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-
-
-def test_muon_is_pytorchs_where_it_has_one() -> None:
-    assert Muon is getattr(torch.optim, "Muon", MuonBeforePyTorch29)
-
-
-@pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4)])
-def test_orthogonalized_moves_all_singular_values_towards_one(shape: tuple[int, int]) -> None:
-    matrix = torch.arange(shape[0] * shape[1]).reshape(shape).double().mul(1.7).sin() + 2 * torch.eye(*shape).double()
-
-    values = torch.linalg.svdvals(orthogonalized(matrix, (3.4445, -4.775, 2.0315), 5).double())
-
-    assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
-
-
-def test_zero_gradient_moves_a_matrix_by_its_decay_only() -> None:
-    matrix = nn.Parameter(torch.ones(2, 3))
-    optimizer = MuonBeforePyTorch29([matrix], lr=0.1, weight_decay=0.5)
-    matrix.grad = torch.zeros(2, 3)
-    optimizer.step()
-
-    torch.testing.assert_close(matrix.detach(), torch.full((2, 3), 0.95))
 
 
 def test_group_without_an_algorithm_is_parted() -> None:

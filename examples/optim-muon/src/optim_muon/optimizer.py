@@ -27,7 +27,6 @@ from optim_core import (
 from optim_core.authoring import keep_uncompiled, without_hooks
 
 from optim_muon.assignment import ALGORITHMS, Algorithm, algorithm_of, fits_muon
-from optim_muon.muon import Muon
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT, StateDict
@@ -104,7 +103,7 @@ class _MuonAndAdamW(torch.optim.Optimizer):
         # Made when they are needed: a copied or unpickled optimizer has none yet.
         if self._algorithms is None:
             placeholder = torch.zeros(1, 1)
-            self._algorithms = {"muon": Muon([placeholder]), "adamw": torch.optim.AdamW([placeholder])}
+            self._algorithms = {"muon": torch.optim.Muon([placeholder]), "adamw": torch.optim.AdamW([placeholder])}
         return self._algorithms
 
     def _defaults_of(self, algorithm: str) -> dict[str, Any]:
