@@ -33,6 +33,8 @@ from radam_support.fused_training import (
     update,
 )
 
+pytestmark = pytest.mark.slow  # C++ is compiled again and again
+
 
 def test_without_a_compiler_one_warning_names_the_reason_at_the_callers_line(no_compiler: list[str]) -> None:
     (parameter,), optimizer = trained(0, [(100, 100)])
