@@ -8,16 +8,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from optim_core.for_tools import in_one_line
+from optim_tools.conformance.not_applicable import NotApplicable
+from optim_tools.conformance.subject import Subject
 
-if TYPE_CHECKING:
-    from optim_tools.conformance.subject import Subject
-
-__all__ = ["Check", "Deviation", "NotApplicable", "check", "registered_checks"]
+__all__ = ["Check", "Deviation", "check", "registered_checks"]
 
 
 class Deviation(AssertionError):  # noqa: N818 - named for what it is, not for being raised
@@ -37,18 +35,6 @@ class Deviation(AssertionError):  # noqa: N818 - named for what it is, not for b
 
     def __str__(self) -> str:
         return f"seen: {self.seen}\nexpected: {self.expected}\nlikely cause: {self.cause}"
-
-
-class NotApplicable(Exception):  # noqa: N818 - no error: there is nothing to be checked
-    """There is nothing that a check could look at: no schedule, no modes, no device.
-
-    Attributes:
-        reason: what there isn't.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from optim_core import (
     ScheduledOptimizer,
 )
 from optim_core.for_tools import construct_factory, effective_params, has_modes, in_one_line, signature_of
-from optim_tools.conformance.check import NotApplicable
+from optim_tools.conformance.not_applicable import NotApplicable
 from optim_tools.inspection.example import example_params
 
 if TYPE_CHECKING:

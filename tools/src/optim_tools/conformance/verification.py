@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from optim_core import InvalidArgumentsError, Problem
 from optim_core.for_tools import nearest
-from optim_tools.conformance.check import Check, Deviation, NotApplicable
+from optim_tools.conformance.check import Check, Deviation
 from optim_tools.conformance.checks import CHECKS
+from optim_tools.conformance.not_applicable import NotApplicable
 from optim_tools.conformance.subject import Subject
 
 __all__ = ["Outcome", "Result", "carry_out", "require_known", "verify"]

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from optim_core import evaluation_weights
 from optim_core.for_tools import in_one_line
-from optim_tools.conformance.check import Deviation, NotApplicable, check
+from optim_tools.conformance.check import Deviation, check
 from optim_tools.conformance.comparison import difference, empty_entries, moved, snapshot, weights_difference
 from optim_tools.conformance.continuation import Moment, course, parting
+from optim_tools.conformance.not_applicable import NotApplicable
 from optim_tools.conformance.small_problem import Training
 from optim_tools.conformance.subject import Subject
 

@@ -14,7 +14,8 @@ from packaging.version import InvalidVersion, Version
 
 from optim_core import FactoryEntry, __version__
 from optim_core.for_tools import FACTORIES_GROUP, contested_keys, find_entries, is_well_formed
-from optim_tools.conformance.check import Deviation, NotApplicable, check
+from optim_tools.conformance.check import Deviation, check
+from optim_tools.conformance.not_applicable import NotApplicable
 from optim_tools.conformance.subject import Subject
 from optim_tools.inspection.core_requirement import core_requirement
 from optim_tools.inspection.fresh_import import import_freshly

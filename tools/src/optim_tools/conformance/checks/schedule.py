@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optim_tools.conformance.check import Deviation, NotApplicable, check
+from optim_tools.conformance.check import Deviation, check
 from optim_tools.conformance.comparison import difference
+from optim_tools.conformance.not_applicable import NotApplicable
 from optim_tools.conformance.small_problem import Training
 from optim_tools.conformance.subject import Subject
 

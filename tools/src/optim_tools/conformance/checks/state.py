@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from optim_core.for_tools import SCHEDULER, in_one_line
-from optim_tools.conformance.check import Deviation, NotApplicable, check
+from optim_tools.conformance.check import Deviation, check
 from optim_tools.conformance.comparison import difference, snapshot, without_counters
 from optim_tools.conformance.continuation import course, parting
+from optim_tools.conformance.not_applicable import NotApplicable
 from optim_tools.conformance.small_problem import Classifier, Training
 from optim_tools.conformance.subject import Subject
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from optim_core.for_tools import in_one_line
-from optim_tools.conformance.check import Deviation, NotApplicable, check
+from optim_tools.conformance.check import Deviation, check
 from optim_tools.conformance.comparison import difference, empty_entries, snapshot, weights_difference, without_counters
 from optim_tools.conformance.continuation import course, parting
+from optim_tools.conformance.not_applicable import NotApplicable
 from optim_tools.conformance.small_problem import Training
 from optim_tools.conformance.subject import Subject
 
