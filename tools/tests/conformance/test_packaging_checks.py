@@ -28,7 +28,7 @@ STATED = {
     "Requires-Python": ">=3.8",
 }
 CORE = f"optim-core>=0.0.1,<{__version__}.99"
-# The sound factory, of which test_kit.py has it that it passes all other checks.
+# The sound factory, of which test_broken_optimizers.py has it that it passes all other checks.
 MODULE = "from tools_support.sound_optimizer import SoundFactory as Factory\n"
 
 
