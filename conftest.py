@@ -24,6 +24,9 @@ PAGE = "documentation_page"
 SITE = Path("site")
 """What a page installs, in the folder that its blocks are run in."""
 
+SLOW_PAGES = ("authors.md", "command.md", "muon.md")
+"""They run the command again and again, and install plugins."""
+
 # What trainers themselves warn of in the scripts of docs/trainers.md.
 TRAINERS_WARNINGS = (
     # Lightning looks into a data loader with a function that a new PyTorch has replaced.
@@ -122,8 +125,8 @@ def leave_folder(namespace: dict[str, Any]) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.name == "muon.md":
-            item.add_marker(pytest.mark.slow)  # it installs a plugin, verifies and trains
+        if item.path.name in SLOW_PAGES:
+            item.add_marker(pytest.mark.slow)
         if item.path.name == "trainers.md":
             for warning in TRAINERS_WARNINGS:
                 item.add_marker(pytest.mark.filterwarnings(warning))

@@ -129,13 +129,16 @@ def core(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, tags=["matrix"])
 def plugins(session: nox.Session) -> None:
-    """The core and its tools with each plugin alone: it is found, and passes the conformance kit."""
+    """The core and its tools with each plugin alone: it is found, and passes the checks that ask how it is installed.
+
+    The others are carried out by `slow`, for all plugins.
+    """
     share_torch(session)
     install(session, TOOLS, *group("numpy"))
     for plugin, key in PLUGINS.items():
         session.install("--no-compile", "--no-build-isolation", "--constraint", str(CONSTRAINTS), f"./plugins/{plugin}")
         check_keys(session, [key])
-        session.run("optim", "verify", key)
+        session.run("optim", "verify", key, "--check", "packaging")
         session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", f"optim-{plugin}")
 
 
@@ -149,7 +152,7 @@ def everything(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, default=False, tags=["slow"])
 def slow(session: nox.Session) -> None:
-    """What is slow by nature: being killed at every instant, new distributions, real classes by the dozen."""
+    """What is slow by nature: kills at every instant, several processes, catalogues of checks, new distributions."""
     share_torch(session)
     install(session, ALL, *group("everything"))
     pytest(session, "-m", "slow", *IN_PARALLEL)

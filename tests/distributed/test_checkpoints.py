@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FLOATS = ["warmup cosine", "one cycle", "sgd", "schedule-free"]
 TENSORS = ["warmup cosine, tensor", "one cycle, tensor", "sgd, tensor"]
 ROUTES = [

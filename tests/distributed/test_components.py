@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 each_wrap = pytest.mark.parametrize("wrap", ["ddp", "ddp of each", "fsdp"])
 
 

@@ -9,6 +9,8 @@ leave memory nor change their form.
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COSINE, CYCLE, FREE = "naive warmup cosine", "naive one cycle", "naive schedule-free"
 NO_SCHEDULER = "KeyError: 'scheduler'"
 each_wrap = pytest.mark.parametrize("wrap", ["ddp", "fsdp"])

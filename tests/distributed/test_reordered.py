@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 each_subject = pytest.mark.parametrize("subject", ["warmup cosine", "one cycle", "schedule-free", "adamw"])
 each_way = pytest.mark.parametrize("how", ["one by one", "flattened", "together"])
 

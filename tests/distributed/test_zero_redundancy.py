@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FLOATS = ["warmup cosine", "one cycle", "sgd", "schedule-free"]
 TENSORS = ["warmup cosine, tensor", "one cycle, tensor", "sgd, tensor"]
 

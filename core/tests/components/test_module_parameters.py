@@ -133,7 +133,7 @@ class Scripted(nn.Module):
 
 
 @pytest.mark.parametrize("inside", [False, True])
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
 def test_parameters_of_scripted_modules_are_found(inside: bool) -> None:
     module: Any = torch.jit.trace(Scripted(), torch.ones(1, 2))
     if inside:

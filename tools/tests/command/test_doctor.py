@@ -20,6 +20,8 @@ import torch
 from optim_core import __version__
 from optim_core.discovery.factory_entry import FACTORIES_GROUP, HOOKS_GROUP, find_entries
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Install = Callable[..., Path]
 GOOD = """

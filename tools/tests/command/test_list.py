@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Install = Callable[..., Path]
 METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: {summary}\n"
@@ -57,6 +59,7 @@ def test_a_key_is_listed_with_its_distribution_s_summary_and_not_imported(distri
     }
 
 
+@pytest.mark.slow
 def test_a_summary_of_several_keys_describes_none_of_them_until_they_are_loaded(
     distribution: Install, optim: Run
 ) -> None:
@@ -88,6 +91,7 @@ def test_a_disabled_distribution_is_marked_and_no_longer_contests(distribution: 
     assert rows["lion of optim-two"]["problem"] == "disabled by OPTIM_DISABLE_PLUGINS"
 
 
+@pytest.mark.slow
 def test_loading_marks_what_fails_hangs_or_crashes_and_goes_on(distribution: Install, optim: Run) -> None:
     modules = {
         "good": LION,

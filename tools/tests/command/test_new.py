@@ -234,6 +234,7 @@ def test_bare_is_a_factory_around_a_placeholder(optim: Run, folder: Path) -> Non
     assert "put your own class in its place" in result.stdout
 
 
+@pytest.mark.slow
 def test_arguments_of_a_wrapped_class_become_keys(optim: Run, folder: Path) -> None:
     result = optim("new", "my-lion", "--wrap", "torch.optim:NAdam", "--no-verify", "--json")
 
@@ -256,6 +257,7 @@ def test_arguments_of_a_wrapped_class_become_keys(optim: Run, folder: Path) -> N
     assert not wrapped["verified"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reference", "status", "reason"),
     [
@@ -279,6 +281,7 @@ def test_what_cannot_be_wrapped_is_told(optim: Run, folder: Path, reference: str
     assert not list(folder.glob("*optim-my-lion*"))
 
 
+@pytest.mark.slow
 def test_a_wrapped_class_is_held_to_the_conformance_kit(optim: Run, folder: Path) -> None:
     (folder / "stray.py").write_text(STRAY)
 

@@ -86,6 +86,7 @@ def test_command_prints_json_and_nothing_else(optim: Run) -> None:
     assert json.loads(result.stdout)["title"] == "params of tiger"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("animals")
 def test_what_cannot_be_loaded_is_left_out_with_a_warning(distribution: Install, optim: Run) -> None:
     distribution(

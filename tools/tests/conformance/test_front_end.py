@@ -14,6 +14,8 @@ import pytest
 
 from optim_tools.conformance import CHECKS
 
+pytestmark = pytest.mark.slow
+
 Pytest = Callable[..., subprocess.CompletedProcess[str]]
 Run = Callable[..., dict[str, str]]
 
