@@ -85,9 +85,9 @@ def clean_process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(hooks, "_manager", None)
     OPTIMIZER_BUILDER_REGISTRY.refresh()
     yield
-    for entry in OPTIMIZER_BUILDER_REGISTRY.entries():
-        if entry.group == "in-process":
-            OPTIMIZER_BUILDER_REGISTRY.unregister(entry.key)
+    # Not by entries(), which would read the metadata of all that is installed after each test.
+    for key in list(OPTIMIZER_BUILDER_REGISTRY._registered):
+        OPTIMIZER_BUILDER_REGISTRY.unregister(key)
     OPTIMIZER_BUILDER_REGISTRY.refresh()
 
 
