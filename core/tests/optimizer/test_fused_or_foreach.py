@@ -117,3 +117,13 @@ def test_a_group_may_name_its_implementation_itself(options: dict[str, Any], nam
     optimizer = torch.optim.AdamW([{"params": parameters(), **options}], lr=0.1)
 
     assert names_implementation(optimizer.param_groups[0]) is named
+
+
+def test_a_count_of_updates_that_is_a_number_stays_one() -> None:
+    params = parameters(torch.complex64)
+    optimizer = torch.optim.AdamW(params, lr=0.1)
+    optimizer.state[params[0]]["step"] = 3
+
+    assert choose_implementation(optimizer)
+
+    assert optimizer.state[params[0]]["step"] == 3

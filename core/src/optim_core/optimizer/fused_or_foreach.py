@@ -69,7 +69,7 @@ def use_implementation(optimizer: Optimizer, *, fused: bool) -> None:
             continue
         # Counts of updates that fused kernels keep on a device are read by Python in the others.
         for state in (optimizer.state.get(p, {}) for p in group["params"]):
-            if "step" in state:
+            if isinstance(state.get("step"), Tensor):  # a class of an author's own may count by a number
                 state["step"] = state["step"].cpu()
 
 
